@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gen_driver.h: what a driver is. The only header a driver includes.
+ *
+ * A driver is a shared object that the host (one process per instance) loads
+ * and calls from its worker threads. Six callbacks, as in the generic linked-in
+ * driver by Martin Donath (2012-2014), which this interface keeps:
+ *
+ *   callback        thread          how often                  may block  NULL
+ *   init            host's main     once, before ready         yes        allowed: a state
+ *   thread_init     the worker      once a seat, at its first  yes        allowed: a state
+ *                                   request
+ *   balance         the loop        every request              never      round robin
+ *   dispatch        the worker      every request, several     yes        -
+ *                                   at once
+ *   thread_destroy  host's main     once a seat that began     yes        -
+ *   destroy         host's main     once, after those          yes        -
+ *
+ * balance: on entry *key is the caller's own key, or a number of the connection
+ * when it gave none. Returned pointer: seat *key modulo threads. NULL: the
+ * caller's own key if it gave one, else round robin. Requests with one key, on
+ * one connection, run in order on one seat.
+ *
+ * drv_state is shared by all workers: guard it. trd_state belongs to a seat,
+ * and a seat is held by one thread at a time. A crash in any callback ends this
+ * host and no other process; the daemon starts a new one.
+ *
+ * A driver written for the original defines the six functions and nothing else.
+ * It includes erl_driver.h and ei.h, links -lei as it always did, and takes
+ * params and reply as bytes: req->buf (version byte first, req->index behind
+ * it) and res->buf (64 KiB: more than res->len needs driver_realloc).
+ *
+ * A new driver names its callbacks in GD_DRIVER(...) and uses gd_term.h:
+ *
+ *	static void
+ *	dispatch(gd_req_t *req, gd_res_t *res, void *drv, void *trd)
+ *	{
+ *		int64_t n;
+ *		(void)drv, (void)trd;
+ *		if (gd_get_i64(&req->in, &n) != 0) {
+ *			error_set(res, "badarg");
+ *			return;
+ *		}
+ *		gd_put_tuple(&res->out, 2);	// {ok, N + 1}
+ *		gd_put_atom(&res->out, "ok");
+ *		gd_put_i64(&res->out, n + 1);
+ *	}
+ *
+ *	static const gd_command commands[] = { { "next", 1 }, { NULL, 0 } };
+ *	GD_DRIVER(.dispatch = dispatch, .commands = commands)
+ *
+ * What a caller gets: what was put; `ok` when nothing was put; {error, E} when
+ * error_set(res, "E") was called, whatever was put. A cast's reply is discarded.
+ */
+#ifndef GEN_DRIVER_H
+#define GEN_DRIVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gd_term.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define GD_ABI_VERSION 1
+
+/* A request, as dispatch sees it. Lives until dispatch returns. */
+typedef struct gd_req_t {
+	char *buf;		/* params: version byte (131), then the term */
+	size_t len;		/* bytes in buf */
+	int index;		/* the original's read offset: 1 at first */
+	int cmd;		/* the command */
+	unsigned char syn;	/* 1: a call, 0: a cast */
+	/* Below: new drivers. A request without params carries []. */
+	gd_in in;		/* the params, before their first byte */
+	uint64_t id;		/* the host's number for this request, as in logs */
+	unsigned seat;		/* 0 .. threads-1 */
+} gd_req_t;
+
+/* The answer. The host makes it and frees it. */
+typedef struct gd_res_t {
+	char *buf;		/* the original's reply buffer; version byte first */
+	size_t len;		/* its size */
+	int index;		/* the original's write offset: 1 at first */
+	char error[64];		/* set by error_set */
+	gd_out out;		/* new drivers: put the reply here */
+} gd_res_t;
+
+/* Answer {error, Error} instead of anything put. Longer than 63 bytes: cut. */
+void error_set(gd_res_t *res, const char *error);
+/* 1 after error_set, else 0. */
+int error_occurred(gd_res_t *res);
+
+/* This instance's setting: [instances.NAME.settings] key = .. as text; a key in
+ * a table is "table.key", an array's element "key.0". NULL when not set. Any
+ * thread, any time from init on; the text lives as long as the process. */
+const char *gd_config(const char *key);
+/* The same as a whole number; `missing` when not set or not a number. */
+long gd_config_int(const char *key, long missing);
+
+/* A log line of this instance; carries worker, command and request id when
+ * called inside dispatch. Never blocks: when the daemon is behind, lines are
+ * dropped and counted. At most 1,000 bytes of text. Any thread. */
+enum gd_level { GD_DEBUG, GD_INFO, GD_WARNING, GD_ERROR };
+void gd_log(enum gd_level level, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Inside dispatch only. */
+int gd_cancelled(void);		/* 1: the caller has cancelled, or is gone */
+int64_t gd_deadline(void);	/* nanoseconds of CLOCK_MONOTONIC; 0: none */
+
+/* A command with a name: callers may say it instead of the number. */
+typedef struct gd_command {
+	const char *name;	/* NULL ends the table */
+	int cmd;
+} gd_command;
+
+typedef struct gd_driver {
+	uint32_t abi;		/* GD_ABI_VERSION, by GD_DRIVER */
+	uint32_t size;		/* sizeof(gd_driver), by GD_DRIVER */
+	void *(*init)(void);
+	void (*destroy)(void *drv_state);
+	void *(*thread_init)(void);
+	void (*thread_destroy)(void *trd_state);
+	unsigned int *(*balance)(int cmd, unsigned char syn, unsigned int *key);
+	void (*dispatch)(gd_req_t *req, gd_res_t *res, void *drv_state,
+	    void *trd_state);			/* the only one that must be */
+	/* init that can refuse: 0 and *drv_state, or -1 and a sentence in
+	 * `why` (room bytes). A refusal is final: the instance is FATAL. */
+	int (*open)(void **drv_state, char *why, size_t room);
+	const gd_command *commands;	/* may be NULL */
+	const char *const *atoms;	/* atoms its replies hold; NULL-terminated */
+} gd_driver;
+
+#define GD_EXPORT __attribute__((visibility("default")))
+
+#define GD_DRIVER(...)							\
+	extern const gd_driver gd_driver_table;				\
+	GD_EXPORT const gd_driver gd_driver_table = {			\
+		.abi = GD_ABI_VERSION, .size = sizeof(gd_driver),	\
+		__VA_ARGS__						\
+	};
+
+/* The original's six callbacks. A driver written for it is compiled with
+ * -D DRIVER_NAME=name, as it always was; all six must be defined. */
+#ifdef DRIVER_NAME
+void *init(void);
+void destroy(void *drv_state);
+void *thread_init(void);
+void thread_destroy(void *trd_state);
+unsigned int *balance(int cmd, unsigned char syn, unsigned int *key);
+void dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state);
+#endif
+
+#define GD_ERR_MEMORY "memory"
+#define GD_ERR_DECODE "decode"
+
+#ifdef __cplusplus
+}
+#endif
+#endif
