@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of connections, and how a connection ends (conn.h). Loop thread. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "conn.h"
+
+#define MS 1000000ull		/* ns */
+#define LOOK_AGAIN (100 * MS)	/* how exact lingering and unread output are timed */
+
+struct conns conns;
+
+int
+conns_init(const struct start *start, const struct driver *driver, struct pool *pool, int epoll,
+    struct conns_hooks hooks)
+{
+	size_t n = start->limits.connections;
+
+	conns = (struct conns){
+		.start = start, .driver = driver, .pool = pool, .hooks = hooks, .epoll = epoll,
+	};
+	conns.ready_end = &conns.ready;
+	conns.slots = calloc(n, sizeof(*conns.slots));
+	conns.attention = calloc(n, sizeof(*conns.attention));
+	if (conns.slots == NULL || conns.attention == NULL)
+		return -1;
+	pthread_mutex_init(&conns.attention_lock, NULL);
+	return 0;
+}
+
+size_t
+conns_count(void)
+{
+	return conns.open;
+}
+
+/* Slots are touched when they are first used: an idle host stays small. */
+static struct conn *
+free_slot(void)
+{
+	struct conn *c;
+
+	for (uint32_t i = 0; i < conns.used && conns.open < conns.used; i++)
+		if (conns.slots[i].state == CONN_FREE)
+			return &conns.slots[i];
+	if (conns.used == conns.start->limits.connections)
+		return NULL;
+	c = &conns.slots[conns.used];
+	pthread_mutex_init(&c->lock, NULL);
+	c->slot = conns.used++;
+	c->fd = -1;
+	return c;
+}
+
+const char *
+conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len)
+{
+	struct conn *c = conns.stopping ? NULL : free_slot();
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+
+	if (c == NULL) {
+		close(fd);
+		return conns.stopping ? "stopping" : "too_many";
+	}
+	event.data.u64 = (uint64_t)c->generation << 32 | c->slot;
+	if ((c->peer = strdup(peer)) == NULL || epoll_ctl(conns.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+		free(c->peer);
+		c->peer = NULL;
+		close(fd);
+		return "too_many";
+	}
+	c->state = CONN_OPEN;
+	c->number = number;
+	c->reason = "peer_closed";
+	conns.open++;
+	pthread_mutex_lock(&c->lock);
+	c->fd = fd;
+	if (output_copy(&c->out, welcome, len) != 0)
+		c->broken = true;
+	conn_flush(c);
+	pthread_mutex_unlock(&c->lock);
+	c->readable = true;
+	conn_ready(c);
+	return NULL;
+}
+
+void
+conn_ready(struct conn *c)
+{
+	if (c->queued)
+		return;
+	c->queued = true;
+	c->next_ready = NULL;
+	*conns.ready_end = c;
+	conns.ready_end = &c->next_ready;
+}
+
+static struct conn *
+take_ready(void)
+{
+	struct conn *c = conns.ready;
+
+	if ((conns.ready = c->next_ready) == NULL)
+		conns.ready_end = &conns.ready;
+	c->queued = false;
+	return c;
+}
+
+void
+conn_event(uint64_t token, uint32_t events)
+{
+	struct conn *c = &conns.slots[(uint32_t)token];
+
+	if (c->state == CONN_FREE || c->generation != (uint32_t)(token >> 32))
+		return;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		c->ending = true;
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		c->readable = true;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+		pthread_mutex_lock(&c->lock);
+		c->writable_again = true;
+		c->blocked = false;
+		conn_flush(c);
+		pthread_mutex_unlock(&c->lock);
+	}
+	conn_ready(c);
+}
+
+/* Calls of c that nobody will hear of: those not begun are taken out. */
+static void
+abandon_calls(struct conn *c)
+{
+	for (size_t i = 0; i < c->calls.room; i++) {
+		struct request *r = c->calls.at[i];
+		if (r == NULL)
+			continue;
+		atomic_store(&r->cancelled, true);
+		if (pool_withdraw(conns.pool, r))
+			pool_give(conns.pool, r);
+	}
+}
+
+/* The end. Not while another thread is in sendmsg: it calls for attention. */
+static void
+conn_free(struct conn *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->broken = true;
+	if (c->sending) {
+		c->watched = true;
+		shutdown(c->fd, SHUT_RDWR);
+		pthread_mutex_unlock(&c->lock);
+		return;
+	}
+	conns.hooks.closed(c);
+	abandon_calls(c);
+	ids_free(&c->calls);
+	output_free(&c->out);
+	epoll_ctl(conns.epoll, EPOLL_CTL_DEL, c->fd, NULL);
+	close(c->fd);
+	c->fd = -1;
+	c->generation++;
+	c->broken = c->blocked = c->watched = false;
+	c->call_bytes = c->bytes_out = c->progress_at = 0;
+	pthread_mutex_unlock(&c->lock);
+	if (c->checking)
+		etf_check_end(&c->check);
+	if (c->state == CONN_LINGER)
+		conns.timed--;
+	free(c->stash);
+	free(c->peer);
+	c->stash = NULL;
+	c->peer = NULL;
+	c->stash_len = c->stash_room = 0;
+	c->state = CONN_FREE;
+	c->readable = c->ending = c->eof = c->starved = c->checking = false;
+	c->calls_read = c->casts_read = c->bytes_in = 0;
+	conns.open--;
+}
+
+void
+conn_close_with(struct conn *c, const char *goodbye)
+{
+	if (c->state != CONN_OPEN)
+		return;
+	c->state = CONN_CLOSING;
+	c->reason = goodbye;
+	c->starved = false;
+	conn_ready(c);
+}
+
+/* All that was accepted is answered and out; else, at an end, hear when it is. */
+static bool
+settled(struct conn *c, bool *broken)
+{
+	bool done;
+
+	pthread_mutex_lock(&c->lock);
+	done = c->calls.len == 0 && c->out.unsent == 0;
+	c->watched = !done && (c->state != CONN_OPEN || c->eof);
+	*broken = c->broken;
+	pthread_mutex_unlock(&c->lock);
+	return done;
+}
+
+static void
+say_goodbye(struct conn *c)
+{
+	pthread_mutex_lock(&c->lock);
+	conn_put_goodbye(c, c->reason);
+	conn_flush(c);
+	pthread_mutex_unlock(&c->lock);
+	c->state = CONN_LINGER;
+	c->linger_until = 0;
+	conns.timed++;
+}
+
+static bool
+attend_linger(struct conn *c, bool out)
+{
+	if (out && c->linger_until == 0) {
+		shutdown(c->fd, SHUT_WR);
+		c->linger_until = now_ns() + conns.start->limits.linger_ms * MS;
+	}
+	if (c->readable && !conn_discard(c))
+		c->eof = true;
+	if (c->eof && out)
+		conn_free(c);
+	return false;
+}
+
+/* Do what is due on c. True: there is more. */
+static bool
+attend(struct conn *c)
+{
+	bool broken, more = false, done;
+
+	if (c->state == CONN_OPEN && (c->readable || c->stash_len > 0) && !c->starved)
+		more = conn_read(c);
+	done = settled(c, &broken);
+	if (broken) {
+		if (c->state == CONN_OPEN)
+			c->reason = "peer_gone";
+		conn_free(c);
+		return false;
+	}
+	switch (c->state) {
+	case CONN_OPEN:
+		/* It has asked all, and heard all: nothing unread is left to reset. */
+		if (c->eof && done && !more && !c->starved)
+			conn_free(c);
+		return more;
+	case CONN_CLOSING:
+		if (c->readable && !conn_discard(c))
+			c->eof = true;
+		if (done)
+			say_goodbye(c);
+		else
+			return false;
+		return attend_linger(c, settled(c, &broken));
+	case CONN_LINGER:
+		return attend_linger(c, done);
+	case CONN_FREE:
+		break;
+	}
+	return false;
+}
+
+static void
+take_attention(void)
+{
+	uint32_t slots[64];
+	size_t n;
+
+	do {
+		pthread_mutex_lock(&conns.attention_lock);
+		for (n = 0; n < 64 && conns.attention_len > 0; n++)
+			slots[n] = conns.attention[--conns.attention_len];
+		pthread_mutex_unlock(&conns.attention_lock);
+		for (size_t i = 0; i < n; i++) {
+			struct conn *c = &conns.slots[slots[i]];
+			pthread_mutex_lock(&c->lock);
+			c->attended = false;
+			pthread_mutex_unlock(&c->lock);
+			if (c->state != CONN_FREE)
+				conn_ready(c);
+		}
+	} while (n == 64);
+}
+
+bool
+conns_attend(void)
+{
+	struct conn *last;
+
+	take_attention();
+	if (conns.ready == NULL)
+		return false;
+	/* Once round: a connection with more goes behind all others. */
+	last = (struct conn *)((char *)conns.ready_end - offsetof(struct conn, next_ready));
+	for (;;) {
+		struct conn *c = take_ready();
+		if (attend(c))
+			conn_ready(c);
+		if (c == last)
+			break;
+	}
+	return conns.ready != NULL;
+}
+
+void
+conns_fed(void)
+{
+	for (uint32_t i = 0; i < conns.used; i++) {
+		if (!conns.slots[i].starved)
+			continue;
+		conns.slots[i].starved = false;
+		conn_ready(&conns.slots[i]);
+	}
+}
+
+static void
+expire_calls(uint64_t now)
+{
+	struct queue expired = { 0 };
+	struct request *r;
+
+	pool_expired(conns.pool, now, &expired);
+	while ((r = queue_pop(&expired)) != NULL)
+		conn_fail(r, "expired");
+}
+
+/* Ended by the clock? Else: whether its clock is running. */
+static bool
+check_clock(struct conn *c, uint64_t now)
+{
+	uint64_t since;
+
+	if (c->state == CONN_LINGER && c->linger_until != 0 && c->linger_until <= now) {
+		conn_free(c);
+		return false;
+	}
+	pthread_mutex_lock(&c->lock);
+	since = c->blocked ? c->progress_at : 0;
+	pthread_mutex_unlock(&c->lock);
+	if (since == 0)
+		return c->state == CONN_LINGER;
+	if (now < since + conns.start->limits.unsent_ms * MS)
+		return true;
+	/* No goodbye gets through a socket that is full. */
+	if (c->state == CONN_OPEN)
+		c->reason = "unread";
+	conn_free(c);
+	return false;
+}
+
+uint64_t
+conns_tick(uint64_t now)
+{
+	static uint64_t looked;
+	static bool running;
+	uint64_t deadline;
+
+	deadline = pool_next_deadline(conns.pool);
+	if (deadline != 0 && deadline <= now) {
+		expire_calls(now);
+		deadline = pool_next_deadline(conns.pool);
+	}
+	if (now >= looked + LOOK_AGAIN) {
+		looked = now;
+		running = false;
+		for (uint32_t i = 0; i < conns.used; i++)
+			if (conns.slots[i].state != CONN_FREE)
+				running |= check_clock(&conns.slots[i], now);
+	}
+	if ((running || conns.timed > 0) && (deadline == 0 || deadline > looked + LOOK_AGAIN))
+		deadline = looked + LOOK_AGAIN;
+	return deadline;
+}
+
+void
+conns_drain(void)
+{
+	for (uint32_t i = 0; i < conns.used; i++) {
+		struct conn *c = &conns.slots[i];
+		if (c->state != CONN_OPEN)
+			continue;
+		pthread_mutex_lock(&c->lock);
+		conn_put_goodbye(c, "draining");
+		conn_flush(c);
+		pthread_mutex_unlock(&c->lock);
+		conn_ready(c);
+	}
+}
+
+void
+conns_stop(void)
+{
+	struct queue waiting = { 0 };
+	struct request *r;
+
+	conns.stopping = true;
+	pool_withdraw_calls(conns.pool, &waiting);
+	while ((r = queue_pop(&waiting)) != NULL)
+		conn_fail(r, "draining");
+	for (uint32_t i = 0; i < conns.used; i++)
+		conn_close_with(&conns.slots[i], "stopping");
+}
+
+void
+conns_give_up(void)
+{
+	for (uint32_t i = 0; i < conns.used; i++) {
+		struct conn *c = &conns.slots[i];
+		if (c->state == CONN_FREE)
+			continue;
+		pthread_mutex_lock(&c->lock);
+		for (size_t k = 0; k < c->calls.room; k++) {
+			struct request *r = c->calls.at[k];
+			if (r == NULL)
+				continue;
+			atomic_store(&r->cancelled, true);
+			conn_put_failed(c, r->id, "interrupted");
+		}
+		ids_free(&c->calls);
+		if (c->state == CONN_CLOSING)
+			conn_put_goodbye(c, c->reason);
+		conn_flush(c);
+		shutdown(c->fd, SHUT_WR);
+		pthread_mutex_unlock(&c->lock);
+	}
+}

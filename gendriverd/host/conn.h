@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Connections: slots in a table made at start, each with a lock that lives as
+ * long as the process. A connection is (slot, generation); the generation changes
+ * when a slot is freed, so an answer that comes too late finds nobody.
+ *
+ * conn.c        the table, adoption, ends: nothing accepted is lost, nor a last word
+ * conn_read.c   bytes to frames to requests (loop only)
+ * conn_send.c   answers to frames to bytes (any thread)
+ *
+ * A connection's life: OPEN reads and answers. CLOSING has a goodbye to say: it
+ * reads no request, waits until what was accepted is answered, says it. LINGER
+ * has said it and waits for the peer's end: a close before that could reset the
+ * connection under the last words.
+ *
+ * Lock order: conn->lock, then the pool's lock or the attention lock.
+ */
+#ifndef HOST_CONN_H
+#define HOST_CONN_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "etf.h"
+#include "ids.h"
+#include "output.h"
+#include "request.h"
+#include "start.h"
+#include "worker.h"
+
+enum conn_state { CONN_FREE, CONN_OPEN, CONN_CLOSING, CONN_LINGER };
+
+struct conn {
+	pthread_mutex_t lock;		/* guards down to `attended` */
+	uint32_t generation;
+	int fd;				/* -1: free */
+	struct output out;
+	bool sending;			/* a thread is in sendmsg, without the lock */
+	bool writable_again;		/* the loop saw it meanwhile */
+	bool blocked;			/* the socket is full: wait for the loop */
+	bool broken;			/* sending failed: nobody is there */
+	uint64_t progress_at;		/* ns: when bytes last went out, or began to wait */
+	struct ids calls;		/* in flight */
+	uint64_t call_bytes;		/* their frames */
+	uint64_t bytes_out;
+	bool watched;			/* the loop wants to hear when the above changes */
+	bool attended;			/* it is in the attention list already */
+
+	/* Loop only. */
+	uint32_t slot;
+	enum conn_state state;
+	bool readable;			/* there may be something to read */
+	bool ending;			/* epoll spoke of an end: read up to it */
+	bool eof;			/* the peer has said all */
+	bool starved;			/* a cast waits for a free request */
+	bool queued;			/* in the loop's list of connections with work */
+	const char *reason;		/* CLOSING, LINGER: the goodbye's; else why it ended */
+	uint64_t linger_until;
+	struct conn *next_ready;
+	unsigned char *stash;		/* bytes read and not yet taken: a frame's beginning, */
+	size_t stash_len, stash_room;	/* or frames that wait */
+	struct etf_check check;		/* of a large frame, taken in turns */
+	bool checking;
+	uint64_t number;		/* the daemon's name for it */
+	char *peer;			/* for the log */
+	uint64_t calls_read, casts_read, bytes_in;
+};
+
+struct conns_hooks {
+	void (*notify)(void);	/* any thread: call conns_attend soon */
+	void (*closed)(const struct conn *c);	/* loop: about to be freed */
+};
+
+/* 0 or -1: no memory. */
+int conns_init(const struct start *start, const struct driver *driver, struct pool *pool, int epoll,
+    struct conns_hooks hooks);
+
+/* Loop. Takes fd, and sends `welcome` first. NULL, or why not (fd is closed). */
+const char *conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len);
+/* Loop. What epoll said. `token` is the event's. */
+void conn_event(uint64_t token, uint32_t events);
+/* Loop. Do what is due on connections with work. True: there is more, come again
+ * without waiting. */
+bool conns_attend(void);
+/* Loop. Requests are free again. */
+void conns_fed(void);
+/* Loop. Answer what expired; close what lingered or was not read for too long.
+ * The ns to come back at latest, 0: no need. */
+uint64_t conns_tick(uint64_t now);
+
+/* Loop. Say {goodbye, draining} everywhere; connections go on. */
+void conns_drain(void);
+/* Loop. Calls not begun get `draining`; running ones end; then goodbye. */
+void conns_stop(void);
+/* Loop. Time is up: calls still running get `interrupted`, and what can be sent
+ * without waiting is sent. */
+void conns_give_up(void);
+size_t conns_count(void);	/* loop */
+
+/* The pool's done hook: worker's thread. */
+bool conn_done(struct request *r, struct answer *answer);
+
+/* --- between the three files ------------------------------------------- */
+
+extern struct conns {
+	const struct start *start;
+	const struct driver *driver;
+	struct pool *pool;
+	struct conns_hooks hooks;
+	int epoll;
+	struct conn *slots;
+	uint32_t used;			/* loop: slots that were ever in use */
+	uint32_t open;			/* loop */
+	size_t timed;			/* loop: connections in LINGER */
+	bool stopping;			/* loop */
+	struct conn *ready, **ready_end;	/* loop: connections with work */
+	pthread_mutex_t attention_lock;	/* guards the two below */
+	uint32_t *attention;		/* slots a worker wants looked at */
+	size_t attention_len;
+} conns;
+
+/* Loop. Put c into the list of connections with work. */
+void conn_ready(struct conn *c);
+/* Loop. End c after what was accepted is answered: the first reason stays. */
+void conn_close_with(struct conn *c, const char *goodbye);
+
+/* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
+bool conn_read(struct conn *c);
+/* Read and throw away; false once the peer has ended. */
+bool conn_discard(struct conn *c);
+
+/* conn_send.c; c->lock held. */
+void conn_flush(struct conn *c);
+void conn_put_failed(struct conn *c, uint32_t id, const char *reason);
+void conn_put_pong(struct conn *c, uint32_t id);
+void conn_put_goodbye(struct conn *c, const char *reason);
+/* End r, a call of c, with the service's word, and give it back to the pool's
+ * cache. Loop; takes the lock of r's connection itself. */
+void conn_fail(struct request *r, const char *reason);
+
+#endif

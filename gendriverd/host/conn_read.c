@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bytes to frames to requests. Reads go into one buffer of the loop's; only a
+ * frame's beginning, or frames that must wait, are kept with the connection. A
+ * large frame gets a buffer of its own, which its request takes over.
+ *
+ * Every frame is validated as a whole before anything is done with it. One that
+ * is large is validated in turns, so that it holds up nobody else.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "clock.h"
+#include "conn.h"
+#include "envelope.h"
+#include "frame.h"
+
+#define READ_SIZE (256u * 1024)
+#define TURN_STEPS 20000	/* terms validated a turn: well under a millisecond */
+#define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */
+
+static unsigned char shared[READ_SIZE];
+
+/* What a frame led to. */
+enum { TAKEN, AGAIN, STARVED, ENDED };
+
+/* Lock held. */
+static bool
+over_limit(const struct conn *c, size_t bytes)
+{
+	const struct limits *l = &conns.start->limits;
+
+	return c->calls.len >= l->in_flight || c->call_bytes + bytes > l->in_flight_bytes;
+}
+
+static void
+set_options(struct request *r, struct conn *c, const struct envelope *e, bool syn)
+{
+	unsigned key = e->has_key ? e->key : (unsigned)c->number;
+
+	r->slot = c->slot;
+	r->generation = c->generation;
+	r->cmd = e->cmd;
+	r->syn = syn;
+	r->id = e->id;
+	r->deadline = syn && e->has_timeout ? now_ns() + e->timeout_ms * 1000000ull : 0;
+	r->heap_at = 0;
+	atomic_store_explicit(&r->cancelled, false, memory_order_relaxed);
+	r->keyed = e->has_key;
+	r->keyed = driver_balance(conns.driver, r, &key);
+	r->key = key;
+}
+
+/* Params that are large and lie in the stash keep it as their buffer. */
+static unsigned char *
+buffer_to_keep(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e)
+{
+	unsigned char *own = c->stash;
+
+	if (own == NULL || frame != own + FRAME_HEAD || FRAME_HEAD + len != c->stash_len)
+		return NULL;
+	return e->params != NULL && e->params_len > KEEP_BUFFER ? own : NULL;
+}
+
+static int
+take_call(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
+    struct queue *batch)
+{
+	struct request *r = pool_take(conns.pool);
+	unsigned char *own = NULL;
+	int code = TAKEN;
+
+	c->calls_read++;
+	if (r != NULL) {
+		set_options(r, c, e, true);
+		r->bytes = len;
+	}
+	pthread_mutex_lock(&c->lock);
+	if (ids_find(&c->calls, e->id) != NULL) {
+		code = ENDED;
+	} else if (r == NULL || over_limit(c, len) || ids_add(&c->calls, r) != 0) {
+		conn_put_failed(c, e->id, "overloaded");
+	} else {
+		own = buffer_to_keep(c, frame, len, e);
+		if (request_set_params(r, e->params, e->params_len, own) == 0) {
+			c->call_bytes += len;
+			queue_push(batch, r);
+			r = NULL;
+		} else {
+			ids_remove(&c->calls, e->id);
+			conn_put_failed(c, e->id, "overloaded");
+		}
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (own != NULL)
+		c->stash = NULL;
+	if (r != NULL)
+		pool_give(conns.pool, r);
+	if (code == ENDED)
+		conn_close_with(c, "duplicate_id");
+	return code;
+}
+
+static int
+take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
+    struct queue *batch)
+{
+	struct request *r = pool_take(conns.pool);
+	unsigned char *own;
+
+	if (r == NULL)
+		return STARVED;
+	own = buffer_to_keep(c, frame, len, e);
+	set_options(r, c, e, false);
+	r->bytes = len;
+	if (request_set_params(r, e->params, e->params_len, own) != 0) {
+		pool_give(conns.pool, r);
+		return STARVED;
+	}
+	if (own != NULL)
+		c->stash = NULL;
+	c->casts_read++;
+	queue_push(batch, r);
+	return TAKEN;
+}
+
+/* What is queued in this very turn must be in the pool before it is looked for. */
+static void
+take_cancel(struct conn *c, uint32_t id, struct queue *batch)
+{
+	struct request *r;
+
+	pool_submit(conns.pool, batch);
+	pthread_mutex_lock(&c->lock);
+	if ((r = ids_find(&c->calls, id)) != NULL) {
+		atomic_store(&r->cancelled, true);
+		if (!pool_withdraw(conns.pool, r))
+			r = NULL;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (r != NULL)
+		conn_fail(r, "cancelled");
+}
+
+static void
+answer_pong(struct conn *c, uint32_t id)
+{
+	pthread_mutex_lock(&c->lock);
+	conn_put_pong(c, id);
+	pthread_mutex_unlock(&c->lock);
+}
+
+static int
+take_message(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
+{
+	struct envelope e;
+	int code = envelope_parse(&c->check, frame, len, &e);
+
+	if (code == ENV_BAD_REQUEST) {
+		if (e.kind == ENV_CALL) {
+			pthread_mutex_lock(&c->lock);
+			conn_put_failed(c, e.id, "bad_request");
+			pthread_mutex_unlock(&c->lock);
+		}
+		return TAKEN;
+	}
+	if (code != 0) {
+		conn_close_with(c, "bad_envelope");
+		return ENDED;
+	}
+	switch (e.kind) {
+	case ENV_CALL:
+		return take_call(c, frame, len, &e, batch);
+	case ENV_CAST:
+		return take_cast(c, frame, len, &e, batch);
+	case ENV_CANCEL:
+		take_cancel(c, e.id, batch);
+		return TAKEN;
+	case ENV_PING:
+		answer_pong(c, e.id);
+		return TAKEN;
+	case ENV_GOODBYE:
+		return TAKEN;	/* its end of file follows */
+	}
+	return TAKEN;
+}
+
+/* frame: without its length. */
+static int
+take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
+{
+	int code;
+
+	if (!c->checking)
+		etf_check_begin(&c->check, &conns.start->limits.term, frame, len, 1);
+	c->checking = true;
+	if ((code = etf_check_run(&c->check, TURN_STEPS)) == ETF_AGAIN)
+		return AGAIN;
+	if (code == 0)
+		code = take_message(c, frame, len, batch);
+	else {
+		conn_close_with(c, etf_reason(code));
+		code = ENDED;
+	}
+	/* A cast that must wait is looked at again from the start. */
+	etf_check_end(&c->check);
+	c->checking = false;
+	return code;
+}
+
+/* Take the frames in data[0..len); *taken of it are done with. */
+static int
+take_frames(struct conn *c, const unsigned char *data, size_t len, size_t *taken)
+{
+	struct queue batch = { 0 };
+	size_t at = 0;
+	int code = TAKEN;
+
+	while (code == TAKEN && len - at >= FRAME_HEAD) {
+		size_t size = frame_length(data + at);
+		if (size > conns.start->limits.frame) {
+			conn_close_with(c, "frame_too_large");
+			code = ENDED;
+			break;
+		}
+		if (len - at - FRAME_HEAD < size)
+			break;
+		code = take_frame(c, data + at + FRAME_HEAD, size, &batch);
+		if (code == TAKEN)
+			at += FRAME_HEAD + size;
+	}
+	pool_submit(conns.pool, &batch);
+	*taken = at;
+	return code;
+}
+
+/* Keep data[0..len), which is not in the stash, with room for its whole frame. */
+static int
+keep(struct conn *c, const unsigned char *data, size_t len)
+{
+	size_t room = len < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + (size_t)frame_length(data);
+
+	if (room < len)
+		room = len;
+	if (room > c->stash_room) {
+		unsigned char *larger = realloc(c->stash, room);
+		if (larger == NULL)
+			return -1;
+		c->stash = larger;
+		c->stash_room = room;
+	}
+	memmove(c->stash, data, len);
+	c->stash_len = len;
+	return 0;
+}
+
+static void
+drop_stash(struct conn *c)
+{
+	free(c->stash);
+	c->stash = NULL;
+	c->stash_len = c->stash_room = 0;
+}
+
+/* The bytes of a frame under validation move. */
+static void
+begin_check_anew(struct conn *c)
+{
+	if (c->checking)
+		etf_check_end(&c->check);
+	c->checking = false;
+}
+
+static int
+take_stash(struct conn *c)
+{
+	size_t taken;
+	int code = take_frames(c, c->stash, c->stash_len, &taken);
+
+	if (code == ENDED || c->stash == NULL || taken == c->stash_len) {
+		drop_stash(c);		/* or a request took it along */
+		return code;
+	}
+	if (taken > 0)
+		begin_check_anew(c);
+	if (keep(c, c->stash + taken, c->stash_len - taken) != 0)
+		code = ENDED;
+	return code;
+}
+
+static ssize_t
+receive(struct conn *c, unsigned char *at, size_t room)
+{
+	ssize_t n;
+
+	do
+		n = recv(c->fd, at, room, MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n > 0) {
+		c->bytes_in += (size_t)n;
+		/* A short read empties a stream socket; what comes later is a new edge. */
+		if ((size_t)n < room && !c->ending)
+			c->readable = false;
+		return n;
+	}
+	c->readable = false;
+	if (n == 0)
+		c->eof = true;
+	else if (errno != EAGAIN && errno != EWOULDBLOCK) {
+		c->eof = true;
+		pthread_mutex_lock(&c->lock);
+		c->broken = true;	/* reset: nobody is there */
+		pthread_mutex_unlock(&c->lock);
+	}
+	return 0;
+}
+
+static bool
+too_much_unsent(struct conn *c)
+{
+	bool over;
+
+	pthread_mutex_lock(&c->lock);
+	over = c->out.unsent > conns.start->limits.unsent_bytes;
+	if (over)
+		c->watched = true;	/* whoever sends calls for attention */
+	pthread_mutex_unlock(&c->lock);
+	return over;
+}
+
+static void
+flush(struct conn *c)
+{
+	pthread_mutex_lock(&c->lock);
+	if (c->out.unsent > 0)
+		conn_flush(c);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* A stash that holds a whole frame is taken first; else it is read on. */
+static int
+read_stash(struct conn *c)
+{
+	size_t need = c->stash_len < FRAME_HEAD ? FRAME_HEAD
+	    : FRAME_HEAD + (size_t)frame_length(c->stash);
+	ssize_t n;
+
+	if (c->stash_len < need) {
+		if (keep(c, c->stash, c->stash_len) != 0)
+			return ENDED;
+		if ((n = receive(c, c->stash + c->stash_len, need - c->stash_len)) == 0)
+			return TAKEN;
+		c->stash_len += (size_t)n;
+	}
+	return take_stash(c);
+}
+
+static int
+read_shared(struct conn *c)
+{
+	ssize_t n = receive(c, shared, sizeof(shared));
+	size_t taken;
+	int code;
+
+	if (n == 0)
+		return TAKEN;
+	code = take_frames(c, shared, (size_t)n, &taken);
+	if (code == ENDED || taken == (size_t)n)
+		return code;
+	begin_check_anew(c);
+	return keep(c, shared + taken, (size_t)n - taken) == 0 ? code : ENDED;
+}
+
+bool
+conn_read(struct conn *c)
+{
+	int code;
+
+	if (too_much_unsent(c))
+		return false;
+	code = c->stash_len > 0 ? read_stash(c) : read_shared(c);
+	flush(c);
+	if (code == ENDED && c->state == CONN_OPEN) {	/* out of memory */
+		pthread_mutex_lock(&c->lock);
+		c->broken = true;
+		pthread_mutex_unlock(&c->lock);
+	}
+	c->starved = code == STARVED;
+	return code == AGAIN || (code == TAKEN && c->readable);
+}
+
+bool
+conn_discard(struct conn *c)
+{
+	for (int i = 0; i < 16; i++)
+		if (receive(c, shared, sizeof(shared)) == 0)
+			return !c->eof;
+	conn_ready(c);
+	return true;
+}

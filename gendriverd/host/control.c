@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* The control channel of control.h. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "log.h"
+#include "settings.h"
+#include "term.h"
+
+struct waiting {
+	struct waiting *next;
+	size_t len;
+	unsigned char data[];
+};
+
+static struct waiting *waiting, **waiting_end = &waiting;	/* loop */
+static unsigned char packet[CONTROL_MAX];			/* loop */
+
+void
+control_begin(gd_out *m, const char *tag, size_t arity)
+{
+	if (gd_out_init(m, CONTROL_MAX) != 0)
+		m->error = GD_ENOMEM;
+	gd_put_tuple(m, arity);
+	gd_put_atom(m, tag);
+}
+
+static bool
+send_now(const void *data, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = send(CONTROL_FD, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	/* Any other failure means that the daemon is gone: the watch ends us. */
+	return n >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS);
+}
+
+bool
+control_try(gd_out *m)
+{
+	bool sent = gd_out_done(m) == 1 && send_now(m->buf, m->len);
+
+	gd_out_free(m);
+	return sent;
+}
+
+void
+control_send(gd_out *m)
+{
+	struct waiting *w;
+
+	if (gd_out_done(m) == 1 && (waiting != NULL || !send_now(m->buf, m->len))) {
+		if ((w = malloc(sizeof(*w) + m->len)) == NULL)
+			abort();	/* the daemon would wait for it for ever */
+		w->next = NULL;
+		w->len = m->len;
+		memcpy(w->data, m->buf, m->len);
+		*waiting_end = w;
+		waiting_end = &w->next;
+	}
+	gd_out_free(m);
+}
+
+bool
+control_flush(void)
+{
+	struct waiting *w;
+
+	while ((w = waiting) != NULL && send_now(w->data, w->len)) {
+		if ((waiting = w->next) == NULL)
+			waiting_end = &waiting;
+		free(w);
+	}
+	return waiting != NULL;
+}
+
+/* A packet and the descriptor that came with it, or -1. Length; 0: the end. */
+static ssize_t
+receive(int flags, int *fd)
+{
+	union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int))]; } control;
+	struct iovec iov = { packet, sizeof(packet) };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.space, .msg_controllen = sizeof(control.space),
+	};
+	struct cmsghdr *c;
+	ssize_t n;
+
+	*fd = -1;
+	do
+		n = recvmsg(CONTROL_FD, &msg, flags | MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n;
+	c = CMSG_FIRSTHDR(&msg);
+	if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS
+	    && c->cmsg_len == CMSG_LEN(sizeof(int)))
+		memcpy(fd, CMSG_DATA(c), sizeof(int));
+	return n;
+}
+
+/* A cursor behind the tag of {Tag, ...}; false: no such thing. */
+static bool
+open_message(gd_in *in, size_t len, size_t *arity)
+{
+	static const struct etf_limits any = { 64, 65536, 64 };
+
+	if (etf_check_all(&any, packet, len, 1) != 0)
+		return false;
+	gd_in_init(in, packet + 1, len - 1);
+	return gd_get_tuple(in, arity) == 0 && *arity > 0;
+}
+
+static int
+get_u32(gd_in *in, uint32_t *value)
+{
+	uint64_t n;
+
+	if (gd_get_u64(in, &n) != 0 || n > UINT32_MAX)
+		return -1;
+	*value = (uint32_t)n;
+	return 0;
+}
+
+static int
+get_level(gd_in *in, int *level)
+{
+	const char *name;
+	size_t len;
+
+	if (gd_get_atom(in, &name, &len) != 0)
+		return -1;
+	return (*level = log_level_of(name, len)) < 0 ? -1 : 0;
+}
+
+static int
+get_conn(gd_in *in, struct control_message *m)
+{
+	const void *peer;
+	size_t len;
+
+	if (gd_get_u64(in, &m->number) != 0 || gd_get_binary(in, &peer, &len) != 0
+	    || gd_get_binary(in, &m->welcome, &m->welcome_len) != 0)
+		return -1;
+	snprintf(m->peer, sizeof(m->peer), "%.*s", (int)len, (const char *)peer);
+	return 0;
+}
+
+bool
+control_receive(struct control_message *m)
+{
+	size_t arity;
+	ssize_t n;
+	gd_in in;
+
+	*m = (struct control_message){ .kind = CONTROL_NONE, .fd = -1 };
+	if ((n = receive(MSG_DONTWAIT, &m->fd)) == 0)
+		return false;
+	if (n < 0 || !open_message(&in, (size_t)n, &arity))
+		return true;
+	if (gd_get_atom_is(&in, "conn") == 0 && arity == 4 && get_conn(&in, m) == 0)
+		m->kind = CONTROL_CONN;
+	else if (gd_get_atom_is(&in, "drain") == 0 && arity == 2 && get_u32(&in, &m->ms) == 0)
+		m->kind = CONTROL_DRAIN;
+	else if (gd_get_atom_is(&in, "stop") == 0 && arity == 2 && get_u32(&in, &m->ms) == 0)
+		m->kind = CONTROL_STOP;
+	else if (gd_get_atom_is(&in, "level") == 0 && arity == 2 && get_level(&in, &m->level) == 0)
+		m->kind = CONTROL_LEVEL;
+	else if (gd_get_atom_is(&in, "ping") == 0 && arity == 2 && gd_get_u64(&in, &m->number) == 0)
+		m->kind = CONTROL_PING;
+	return true;
+}
+
+/* --- the start message ------------------------------------------------- */
+
+static int
+get_text(gd_in *in, char **text)
+{
+	const void *data;
+	size_t len;
+
+	if (gd_get_binary(in, &data, &len) != 0 || (*text = strndup(data, len)) == NULL)
+		return -1;
+	return 0;
+}
+
+static int
+get_settings(gd_in *in)
+{
+	const void *key, *value;
+	size_t pairs, key_len, value_len;
+
+	if (gd_get_map(in, &pairs) != 0)
+		return -1;
+	while (pairs-- > 0)
+		if (gd_get_binary(in, &key, &key_len) != 0
+		    || gd_get_binary(in, &value, &value_len) != 0
+		    || settings_add(key, key_len, value, value_len) != 0)
+			return -1;
+	return 0;
+}
+
+static int
+get_limits(gd_in *in, struct limits *l)
+{
+	const struct { const char *name; uint32_t *small; uint64_t *large; } field[] = {
+		{ "frame", &l->frame, NULL }, { "depth", &l->term.depth, NULL },
+		{ "terms", &l->term.terms, NULL }, { "bignum", &l->term.bignum, NULL },
+		{ "queue", &l->queue, NULL }, { "connections", &l->connections, NULL },
+		{ "in_flight", &l->in_flight, NULL }, { "in_flight_bytes", NULL, &l->in_flight_bytes },
+		{ "unsent_bytes", NULL, &l->unsent_bytes }, { "unsent_ms", &l->unsent_ms, NULL },
+		{ "linger_ms", &l->linger_ms, NULL }, { "reply", NULL, &l->reply },
+	};
+	const size_t fields = sizeof(field) / sizeof(field[0]);
+	size_t pairs, i, found = 0;
+
+	if (gd_get_map(in, &pairs) != 0)
+		return -1;
+	for (; pairs > 0; pairs--) {
+		for (i = 0; i < fields && gd_get_atom_is(in, field[i].name) != 0; i++)
+			;
+		if (i == fields) {
+			if (gd_skip(in) != 0 || gd_skip(in) != 0)
+				return -1;
+			continue;
+		}
+		if (field[i].small != NULL ? get_u32(in, field[i].small) : gd_get_u64(in, field[i].large))
+			return -1;
+		found++;
+	}
+	return found == fields ? 0 : -1;
+}
+
+static int
+get_start_field(gd_in *in, struct start *s)
+{
+	if (gd_get_atom_is(in, "name") == 0)
+		return get_text(in, &s->name);
+	if (gd_get_atom_is(in, "driver") == 0)
+		return get_text(in, &s->driver);
+	if (gd_get_atom_is(in, "generation") == 0)
+		return get_u32(in, &s->generation);
+	if (gd_get_atom_is(in, "threads") == 0)
+		return get_u32(in, &s->threads);
+	if (gd_get_atom_is(in, "log_level") == 0)
+		return get_level(in, &s->log_level);
+	if (gd_get_atom_is(in, "settings") == 0)
+		return get_settings(in);
+	if (gd_get_atom_is(in, "limits") == 0)
+		return get_limits(in, &s->limits);
+	return gd_skip(in) != 0 || gd_skip(in) != 0 ? -1 : 0;
+}
+
+int
+control_start(struct start *s, char *why, size_t room)
+{
+	size_t arity, pairs;
+	ssize_t n;
+	gd_in in;
+	int fd;
+
+	*s = (struct start){ 0 };
+	n = receive(0, &fd);
+	if (fd >= 0)
+		close(fd);
+	snprintf(why, room, "the first control message is not a complete {start, Map}");
+	if (n <= 0 || !open_message(&in, (size_t)n, &arity) || arity != 2
+	    || gd_get_atom_is(&in, "start") != 0 || gd_get_map(&in, &pairs) != 0)
+		return -1;
+	while (pairs-- > 0)
+		if (get_start_field(&in, s) != 0)
+			return -1;
+	if (s->name == NULL || s->driver == NULL || s->limits.frame == 0
+	    || s->limits.connections == 0 || s->threads == 0 || s->threads > 1024)
+		return -1;
+	return 0;
+}
+
+/* --- the end of the daemon --------------------------------------------- */
+
+static void *
+watch(void *arg)
+{
+	struct pollfd p = { .fd = CONTROL_FD, .events = POLLRDHUP };
+
+	while (poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+	_exit(1);
+	return arg;
+}
+
+int
+control_watch(void)
+{
+	pthread_t thread;
+	pthread_attr_t attr;
+	int result;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, 65536);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	result = pthread_create(&thread, &attr, watch, NULL);
+	pthread_attr_destroy(&attr);
+	return result == 0 ? 0 : -1;
+}

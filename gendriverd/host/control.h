@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The control channel to the daemon: docs/control-channel.md. Messages are terms
+ * in packets of descriptor 3.
+ */
+#ifndef HOST_CONTROL_H
+#define HOST_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gd_term.h"
+#include "start.h"
+
+#define CONTROL_FD 3
+#define CONTROL_MAX 65536	/* bytes of a message */
+
+enum control_kind {
+	CONTROL_NONE,		/* nothing there (or something this release does not know) */
+	CONTROL_CONN, CONTROL_DRAIN, CONTROL_STOP, CONTROL_LEVEL, CONTROL_PING
+};
+
+struct control_message {
+	enum control_kind kind;
+	uint64_t number;	/* conn, ping */
+	uint32_t ms;		/* drain, stop */
+	int level;		/* level */
+	int fd;			/* conn: the receiver's to close; -1: it did not come */
+	char peer[128];		/* conn: cut to fit */
+	const void *welcome;	/* conn: valid until the next receive */
+	size_t welcome_len;
+};
+
+/* Block until the start message. 0, or -1 and why. */
+int control_start(struct start *start, char *why, size_t room);
+/* Loop. False: the daemon is gone. */
+bool control_receive(struct control_message *m);
+
+/* A thread that ends this process when the daemon is gone, whatever the others
+ * are doing. 0 or -1. */
+int control_watch(void);
+
+/* Loop, or before there are threads: must arrive; waits in memory while the
+ * channel is full. `m` is freed. */
+void control_send(gd_out *m);
+/* Loop. Send what waits; true: more is waiting. */
+bool control_flush(void);
+/* Any thread. Sent now or not at all. `m` is freed. */
+bool control_try(gd_out *m);
+
+/* Begin a message {tag, ...} of this arity. */
+void control_begin(gd_out *m, const char *tag, size_t arity);
+
+#endif

@@ -1,0 +1,322 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loop of loop.h.
+ *
+ * Leaving: drain waits until every connection is gone, at most its limit; stop
+ * answers what has not begun, waits for what runs, at most its limit; then the
+ * workers leave, destroy runs, and the process ends with 0.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "conn.h"
+#include "control.h"
+#include "log.h"
+#include "loop.h"
+#include "term.h"
+#include "worker.h"
+
+#define MS 1000000ull		/* ns */
+#define EVENTS 128
+/* Tokens of what is no connection: slots never come so far. */
+#define CONTROL_TOKEN 0xffffffffull
+#define WAKE_TOKEN 0xfffffffeull
+
+enum phase { SERVING, DRAINING, STOPPING, LEAVING };
+
+static struct loop {
+	const struct start *start;
+	struct driver *driver;
+	struct pool *pool;
+	int epoll, wake;
+	enum phase phase;
+	uint64_t phase_ends;	/* ns; SERVING, LEAVING: 0 */
+	uint32_t stop_ms;	/* what stop may take after a drain that ran out */
+	bool control_waits;	/* EPOLLOUT is asked for */
+} loop;
+
+static void
+wake_loop(void)
+{
+	uint64_t one = 1;
+
+	/* Fails only when the counter is full: then the loop wakes anyway. */
+	if (write(loop.wake, &one, sizeof(one)) < 0)
+		return;
+}
+
+static void
+say(const char *tag)
+{
+	gd_out m;
+
+	control_begin(&m, tag, 1);
+	control_send(&m);
+}
+
+static void
+say_number(const char *tag, uint64_t number)
+{
+	gd_out m;
+
+	control_begin(&m, tag, 2);
+	gd_put_u64(&m, number);
+	control_send(&m);
+}
+
+static void
+put_count(gd_out *m, const char *key, uint64_t n)
+{
+	gd_put_atom(m, key);
+	gd_put_u64(m, n);
+}
+
+static void
+say_closed(const struct conn *c)
+{
+	gd_out m;
+
+	control_begin(&m, "closed", 4);
+	gd_put_u64(&m, c->number);
+	gd_put_atom(&m, c->reason);
+	gd_put_map(&m, 4);
+	put_count(&m, "calls", c->calls_read);
+	put_count(&m, "casts", c->casts_read);
+	put_count(&m, "bytes_in", c->bytes_in);
+	put_count(&m, "bytes_out", c->bytes_out);
+	control_send(&m);
+}
+
+static void
+say_ready(const struct driver *d)
+{
+	size_t commands = 0, atoms = 0;
+	gd_out m;
+
+	while (d->table.commands != NULL && d->table.commands[commands].name != NULL)
+		commands++;
+	while (d->table.atoms != NULL && d->table.atoms[atoms] != NULL)
+		atoms++;
+	control_begin(&m, "ready", 2);
+	gd_put_map(&m, 4);
+	put_count(&m, "abi", d->legacy ? 0 : d->table.abi);
+	gd_put_atom(&m, "commands");
+	gd_put_map(&m, commands);
+	for (size_t i = 0; i < commands; i++) {
+		gd_put_text(&m, d->table.commands[i].name);
+		gd_put_i64(&m, d->table.commands[i].cmd);
+	}
+	gd_put_atom(&m, "atoms");
+	gd_put_list(&m, atoms);
+	for (size_t i = 0; i < atoms; i++)
+		gd_put_text(&m, d->table.atoms[i]);
+	if (atoms > 0)
+		gd_put_nil(&m);
+	gd_put_atom(&m, "source");
+	gd_put_text(&m, GD_SOURCE);
+	control_send(&m);
+}
+
+static void
+adopt(struct control_message *m)
+{
+	const char *refused = "no_descriptor";
+	gd_out out;
+
+	if (m->fd >= 0)
+		refused = conn_adopt(m->fd, m->number, m->peer, m->welcome, m->welcome_len);
+	m->fd = -1;
+	if (refused == NULL) {
+		say_number("adopted", m->number);
+		return;
+	}
+	control_begin(&out, "refused", 3);
+	gd_put_u64(&out, m->number);
+	gd_put_atom(&out, refused);
+	control_send(&out);
+}
+
+static void
+begin_stop(uint32_t ms)
+{
+	if (loop.phase >= STOPPING)
+		return;
+	loop.phase = STOPPING;
+	loop.phase_ends = now_ns() + ms * MS;
+	conns_stop();
+}
+
+static void
+begin_drain(uint32_t ms)
+{
+	if (loop.phase != SERVING)
+		return;
+	loop.phase = DRAINING;
+	loop.phase_ends = now_ns() + ms * MS;
+	loop.stop_ms = ms;
+	conns_drain();
+}
+
+static void
+obey(struct control_message *m)
+{
+	switch (m->kind) {
+	case CONTROL_CONN:
+		adopt(m);
+		break;
+	case CONTROL_DRAIN:
+		begin_drain(m->ms);
+		break;
+	case CONTROL_STOP:
+		begin_stop(m->ms);
+		break;
+	case CONTROL_LEVEL:
+		log_level_set(m->level);
+		break;
+	case CONTROL_PING:
+		say_number("pong", m->number);
+		break;
+	case CONTROL_NONE:
+		break;
+	}
+	if (m->fd >= 0)
+		close(m->fd);
+}
+
+static void
+on_control(uint32_t events)
+{
+	struct control_message m;
+
+	if (events & EPOLLIN) {
+		if (!control_receive(&m))
+			_exit(1);	/* the daemon is gone */
+		obey(&m);
+	}
+}
+
+static void
+on_wake(void)
+{
+	uint64_t count;
+
+	if (read(loop.wake, &count, sizeof(count)) < 0)
+		return;
+	conns_fed();
+}
+
+static void
+watch_control(bool waits)
+{
+	struct epoll_event e = { .events = EPOLLIN | (waits ? EPOLLOUT : 0), .data.u64 = CONTROL_TOKEN };
+
+	if (waits != loop.control_waits)
+		epoll_ctl(loop.epoll, EPOLL_CTL_MOD, CONTROL_FD, &e);
+	loop.control_waits = waits;
+}
+
+/* Milliseconds to sleep: until `when` (0: for ever), rounded up. */
+static int
+sleep_ms(uint64_t when, uint64_t now)
+{
+	if (when == 0)
+		return -1;
+	return when <= now ? 0 : (int)((when - now + MS - 1) / MS);
+}
+
+/* Move through the phases; true: all is done. */
+static bool
+advance(uint64_t now)
+{
+	bool late = loop.phase_ends != 0 && now >= loop.phase_ends;
+
+	if (loop.phase == DRAINING && (conns_count() == 0 || late)) {
+		if (conns_count() == 0)
+			say("drained");
+		begin_stop(loop.stop_ms);
+		late = false;
+	}
+	if (loop.phase == STOPPING && conns_count() == 0) {
+		loop.phase = LEAVING;	/* casts still run; the limit still holds */
+		pool_leave(loop.pool);
+	}
+	if (loop.phase >= STOPPING && late) {
+		conns_give_up();
+		log_event(GD_WARNING, "stop_limit", NULL, NULL);
+		control_flush();
+		_exit(0);	/* a worker is still in the driver: nothing can be destroyed */
+	}
+	return loop.phase == LEAVING && pool_left(loop.pool);
+}
+
+static void
+serve(void)
+{
+	struct epoll_event events[EVENTS];
+	uint64_t now = now_ns(), when = 0;
+	bool more = false;
+
+	while (!advance(now)) {
+		int n, ms = more ? 0 : sleep_ms(when, now);
+		if (loop.phase_ends != 0) {
+			int left = sleep_ms(loop.phase_ends, now);
+			ms = ms < 0 || left < ms ? left : ms;
+		}
+		watch_control(control_flush());
+		n = epoll_wait(loop.epoll, events, EVENTS, ms);
+		for (int i = 0; i < n; i++) {
+			if (events[i].data.u64 == CONTROL_TOKEN)
+				on_control(events[i].events);
+			else if (events[i].data.u64 == WAKE_TOKEN)
+				on_wake();
+			else
+				conn_event(events[i].data.u64, events[i].events);
+		}
+		more = conns_attend();
+		now = now_ns();
+		when = conns_tick(now);
+	}
+}
+
+static int
+set_up(void)
+{
+	struct epoll_event control = { .events = EPOLLIN, .data.u64 = CONTROL_TOKEN };
+	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = WAKE_TOKEN };
+	struct pool_hooks pool_hooks = { .done = conn_done, .wake = wake_loop };
+	struct conns_hooks conns_hooks = { .notify = wake_loop, .closed = say_closed };
+
+	if ((loop.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0
+	    || (loop.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0
+	    || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, CONTROL_FD, &control) != 0
+	    || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, loop.wake, &wake) != 0)
+		return -1;
+	loop.pool = pool_new(loop.driver, loop.start->threads, loop.start->limits.queue, pool_hooks);
+	if (loop.pool == NULL)
+		return -1;
+	return conns_init(loop.start, loop.driver, loop.pool, loop.epoll, conns_hooks);
+}
+
+int
+loop_run(const struct start *start, struct driver *driver)
+{
+	loop.start = start;
+	loop.driver = driver;
+	if (set_up() != 0) {
+		fprintf(stderr, "gendriver-host: cannot start the workers: %s\n", strerror(errno));
+		return 111;
+	}
+	say_ready(driver);
+	serve();
+	pool_free(loop.pool);
+	driver_close(driver);
+	while (control_flush())
+		;	/* the daemon reads until our end */
+	return 0;
+}

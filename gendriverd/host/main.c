@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * gendriver-host: the process that runs one driver. Started by gendriverd with
+ * the control channel as descriptor 3.
+ *
+ * Order at start: the start message, the watch for the daemon's end, then the
+ * driver (its ELF constructors run in dlopen), its open or init, then ready.
+ *
+ * Exit codes: 0 after stop or drain; 100 the driver cannot be used, do not retry;
+ * 2 started by hand; anything else is a crash.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "control.h"
+#include "driver.h"
+#include "log.h"
+#include "loop.h"
+#include "term.h"
+
+#define EXIT_REFUSED 100
+
+static int
+refuse(const char *why)
+{
+	gd_out m;
+
+	control_begin(&m, "refuse", 2);
+	gd_put_text(&m, why);
+	control_send(&m);
+	return EXIT_REFUSED;
+}
+
+static int
+has_control_channel(void)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	return getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_SEQPACKET;
+}
+
+int
+main(int argc, char **argv)
+{
+	static struct start start;
+	static struct driver driver;
+	struct rlimit no_core = { 0, 0 };
+	char why[1024];
+
+	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+		printf("gendriver-host %s, driver interface %d, source %s\n", GD_VERSION,
+		    GD_ABI_VERSION, GD_SOURCE);
+		return 0;
+	}
+	if (!has_control_channel()) {
+		fprintf(stderr, "gendriver-host is started by gendriverd, with a control channel as"
+		    " descriptor 3; run: gendriverd serve\n");
+		return 2;
+	}
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGINT, SIG_IGN);
+	setrlimit(RLIMIT_CORE, &no_core);	/* a core holds up every answer for its writing */
+	if (control_start(&start, why, sizeof(why)) != 0)
+		return refuse(why);
+	log_level_set(start.log_level);
+	driver.reply_limit = start.limits.reply;
+	if (control_watch() != 0)
+		return 111;
+	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0
+	    || driver_open(&driver, why, sizeof(why)) != 0)
+		return refuse(why);
+	return loop_run(&start, &driver);
+}

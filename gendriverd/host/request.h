@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A request: one call or cast, from the moment its frame was accepted until its
+ * answer is given back. It knows its connection as (slot, generation), never as
+ * a pointer: the connection may be gone when the answer comes.
+ *
+ * Small params are copied into the request; params of a frame that had a buffer
+ * of its own take that buffer along.
+ */
+#ifndef HOST_REQUEST_H
+#define HOST_REQUEST_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define REQUEST_INLINE 160	/* bytes of params that need no buffer */
+
+enum request_state { REQUEST_FREE, REQUEST_QUEUED, REQUEST_RUNNING };
+
+struct request {
+	struct request *next, *prev;	/* pool lock: its queue or free list */
+	enum request_state state;	/* pool lock */
+	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
+
+	uint64_t number;		/* the host's, ascending: order, and logs */
+	uint64_t deadline;		/* ns of CLOCK_MONOTONIC, 0: none */
+	uint32_t slot, generation;	/* its connection */
+	uint32_t id;			/* the client's, for a call */
+	uint32_t key;
+	int cmd;
+	bool syn;			/* a call */
+	bool keyed;
+	atomic_bool cancelled;		/* asked to stop, or nobody waits any more */
+	size_t bytes;			/* of its frame: counts as in flight */
+
+	unsigned char *own;		/* malloc'ed buffer that holds params, or NULL */
+	unsigned char *params;		/* behind a version byte: params[-1] is 131 */
+	size_t params_len;
+	unsigned char small[1 + REQUEST_INLINE];
+};
+
+/* What became of a request: exactly one term, or the service's own word. */
+struct answer {
+	const char *failed;	/* reason, or NULL: `term` holds */
+	const unsigned char *term;	/* without version byte */
+	size_t len;
+	void *own;		/* malloc'ed buffer around term that may be taken, or NULL */
+};
+
+/* Copy params (NULL: none were sent, [] is meant) into r, or take `own`, in
+ * which they lie with a byte to spare in front. 0, or -1: out of memory. */
+int request_set_params(struct request *r, const unsigned char *params, size_t len,
+    unsigned char *own);
+/* Free what r owns; r itself belongs to the pool. */
+void request_clear(struct request *r);
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/* What the daemon told this host at its start; written once, read by all. */
+#ifndef HOST_START_H
+#define HOST_START_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "etf.h"
+
+struct limits {
+	struct etf_limits term;		/* depth, terms, bignum of a request */
+	uint32_t frame;			/* bytes of a request's frame */
+	uint32_t queue;			/* requests waiting for a worker */
+	uint32_t connections;
+	uint32_t in_flight;		/* calls of one connection */
+	uint64_t in_flight_bytes;	/* their frames */
+	uint64_t unsent_bytes;		/* of one connection; above, it is not read */
+	uint32_t unsent_ms;		/* without progress: the connection ends */
+	uint32_t linger_ms;		/* for the peer's end after goodbye */
+	uint64_t reply;			/* bytes of a reply */
+};
+
+struct start {
+	char *name;
+	char *driver;			/* path */
+	uint32_t generation;
+	uint32_t threads;
+	int log_level;			/* enum gd_level */
+	struct limits limits;
+};
+
+#endif

@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker pool of worker.h. */
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "worker.h"
+
+#define LOOP_CACHE 32	/* free requests that the loop keeps at hand */
+
+struct seat {
+	struct pool *pool;
+	unsigned number;
+	pthread_t thread;
+	pthread_cond_t work;	/* pool lock: idle became false, or leaving */
+	bool idle;		/* pool lock */
+	struct queue inbox;	/* pool lock: requests with a key */
+};
+
+struct pool {
+	pthread_mutex_t lock;	/* guards everything below but `cache` */
+	struct queue shared;	/* requests without a key */
+	struct queue free;
+	struct deadlines deadlines;
+	unsigned turn;		/* round robin: where to look for an idle seat first */
+	unsigned idle;		/* seats */
+	unsigned running;	/* threads alive */
+	bool starved;		/* pool_take found nothing */
+	bool leaving;
+
+	uint64_t submitted;	/* loop: numbers given out */
+	struct queue cache;	/* loop */
+
+	const struct driver *driver;
+	struct pool_hooks hooks;
+	unsigned threads;
+	struct request *requests;
+	struct seat seats[];
+};
+
+/* The older of the seat's own and the shared: first come, first served. */
+static struct request *
+next_request(struct pool *p, struct seat *s)
+{
+	struct request *own = s->inbox.head, *any = p->shared.head;
+	struct queue *from;
+
+	if (own == NULL && any == NULL)
+		return NULL;
+	from = any == NULL || (own != NULL && own->number < any->number) ? &s->inbox : &p->shared;
+	struct request *r = queue_pop(from);
+	deadlines_remove(&p->deadlines, r);
+	r->state = REQUEST_RUNNING;
+	return r;
+}
+
+static void
+wait_for_work(struct pool *p, struct seat *s)
+{
+	s->idle = true;
+	p->idle++;
+	while (s->idle && !p->leaving)
+		pthread_cond_wait(&s->work, &p->lock);
+	if (s->idle) {
+		s->idle = false;
+		p->idle--;
+	}
+}
+
+/* Why a call that a worker just took out need not begin, or NULL. */
+static const char *
+too_late(const struct request *r)
+{
+	if (!r->syn)
+		return NULL;
+	if (atomic_load_explicit(&r->cancelled, memory_order_relaxed))
+		return "cancelled";
+	return r->deadline != 0 && r->deadline <= now_ns() ? "expired" : NULL;
+}
+
+/* Lock held on entry and exit. */
+static void
+run(struct pool *p, struct bench *bench, struct request *r)
+{
+	struct answer answer = { .failed = too_late(r) };
+	bool wake;
+
+	pthread_mutex_unlock(&p->lock);
+	if (answer.failed == NULL)
+		bench_run(bench, r, &answer);
+	if (p->hooks.done(r, &answer))
+		bench_taken(bench);
+	request_clear(r);
+	pthread_mutex_lock(&p->lock);
+	r->state = REQUEST_FREE;
+	queue_push(&p->free, r);
+	wake = p->starved;
+	p->starved = false;
+	if (wake) {
+		pthread_mutex_unlock(&p->lock);
+		p->hooks.wake();
+		pthread_mutex_lock(&p->lock);
+	}
+}
+
+static void *
+worker(void *arg)
+{
+	struct seat *s = arg;
+	struct pool *p = s->pool;
+	struct request *r;
+	struct bench bench;
+	bool last;
+
+	if (bench_init(&bench, p->driver, s->number) != 0)
+		abort();	/* at start, out of memory: the daemon tries again */
+	pthread_mutex_lock(&p->lock);
+	for (;;) {
+		if ((r = next_request(p, s)) != NULL)
+			run(p, &bench, r);
+		else if (p->leaving)
+			break;
+		else
+			wait_for_work(p, s);
+	}
+	pthread_mutex_unlock(&p->lock);
+	bench_free(&bench);
+	pthread_mutex_lock(&p->lock);
+	last = --p->running == 0;
+	pthread_mutex_unlock(&p->lock);
+	if (last)
+		p->hooks.wake();
+	return NULL;
+}
+
+static int
+make_requests(struct pool *p, size_t n)
+{
+	if ((p->requests = calloc(n, sizeof(*p->requests))) == NULL)
+		return -1;
+	for (size_t i = 0; i < n; i++)
+		queue_push(&p->free, &p->requests[i]);
+	return deadlines_init(&p->deadlines, n);
+}
+
+struct pool *
+pool_new(const struct driver *d, unsigned threads, size_t queue, struct pool_hooks hooks)
+{
+	struct pool *p = calloc(1, sizeof(*p) + threads * sizeof(p->seats[0]));
+
+	if (p == NULL)
+		return NULL;
+	p->driver = d;
+	p->hooks = hooks;
+	p->threads = threads;
+	pthread_mutex_init(&p->lock, NULL);
+	if (make_requests(p, queue + threads + LOOP_CACHE) != 0)
+		goto fail;
+	for (unsigned i = 0; i < threads; i++) {
+		struct seat *s = &p->seats[i];
+		s->pool = p;
+		s->number = i;
+		pthread_cond_init(&s->work, NULL);
+		if (pthread_create(&s->thread, NULL, worker, s) != 0)
+			goto fail;
+		pthread_mutex_lock(&p->lock);
+		p->running++;
+		pthread_mutex_unlock(&p->lock);
+	}
+	return p;
+fail:
+	p->threads = p->running;
+	pool_leave(p);
+	pool_free(p);
+	return NULL;
+}
+
+struct request *
+pool_take(struct pool *p)
+{
+	if (p->cache.head == NULL) {
+		pthread_mutex_lock(&p->lock);
+		for (unsigned i = 0; i < LOOP_CACHE && p->free.head != NULL; i++)
+			queue_push(&p->cache, queue_pop(&p->free));
+		p->starved = p->cache.head == NULL;
+		pthread_mutex_unlock(&p->lock);
+	}
+	return queue_pop(&p->cache);
+}
+
+void
+pool_give(struct pool *p, struct request *r)
+{
+	request_clear(r);
+	r->state = REQUEST_FREE;
+	queue_push(&p->cache, r);
+}
+
+/* An idle seat in turn, or NULL. Lock held. */
+static struct seat *
+idle_seat(struct pool *p)
+{
+	if (p->idle == 0)
+		return NULL;
+	while (!p->seats[p->turn].idle)
+		p->turn = (p->turn + 1) % p->threads;
+	struct seat *s = &p->seats[p->turn];
+	p->turn = (p->turn + 1) % p->threads;
+	return s;
+}
+
+static struct seat *
+enqueue(struct pool *p, struct request *r)
+{
+	struct seat *s;
+
+	r->state = REQUEST_QUEUED;
+	r->number = ++p->submitted;
+	if (r->syn && r->deadline != 0)
+		deadlines_add(&p->deadlines, r);
+	if (r->keyed) {
+		s = &p->seats[r->key % p->threads];
+		queue_push(&s->inbox, r);
+		return s->idle ? s : NULL;
+	}
+	queue_push(&p->shared, r);
+	return idle_seat(p);
+}
+
+void
+pool_submit(struct pool *p, struct queue *batch)
+{
+	struct seat *woken[64], *s;
+	struct request *r;
+	size_t n;
+
+	while (batch->head != NULL) {
+		n = 0;
+		pthread_mutex_lock(&p->lock);
+		while (n < 64 && (r = queue_pop(batch)) != NULL) {
+			if ((s = enqueue(p, r)) == NULL)
+				continue;
+			s->idle = false;
+			p->idle--;
+			woken[n++] = s;
+		}
+		pthread_mutex_unlock(&p->lock);
+		while (n > 0)
+			pthread_cond_signal(&woken[--n]->work);
+	}
+}
+
+/* Lock held: r is queued. */
+static void
+take_out(struct pool *p, struct request *r)
+{
+	deadlines_remove(&p->deadlines, r);
+	queue_remove(r->keyed ? &p->seats[r->key % p->threads].inbox : &p->shared, r);
+	r->state = REQUEST_FREE;
+}
+
+bool
+pool_withdraw(struct pool *p, struct request *r)
+{
+	bool queued;
+
+	pthread_mutex_lock(&p->lock);
+	if ((queued = r->state == REQUEST_QUEUED))
+		take_out(p, r);
+	pthread_mutex_unlock(&p->lock);
+	return queued;
+}
+
+void
+pool_expired(struct pool *p, uint64_t now, struct queue *out)
+{
+	struct request *r;
+
+	pthread_mutex_lock(&p->lock);
+	while ((r = deadlines_first(&p->deadlines)) != NULL && r->deadline <= now) {
+		take_out(p, r);
+		queue_push(out, r);
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
+static void
+withdraw_calls(struct pool *p, struct queue *from, struct queue *out)
+{
+	struct request *r, *next;
+
+	for (r = from->head; r != NULL; r = next) {
+		next = r->next;
+		if (!r->syn)
+			continue;
+		take_out(p, r);
+		queue_push(out, r);
+	}
+}
+
+void
+pool_withdraw_calls(struct pool *p, struct queue *out)
+{
+	pthread_mutex_lock(&p->lock);
+	withdraw_calls(p, &p->shared, out);
+	for (unsigned i = 0; i < p->threads; i++)
+		withdraw_calls(p, &p->seats[i].inbox, out);
+	pthread_mutex_unlock(&p->lock);
+}
+
+uint64_t
+pool_next_deadline(struct pool *p)
+{
+	struct request *first;
+	uint64_t deadline = 0;
+
+	pthread_mutex_lock(&p->lock);
+	if ((first = deadlines_first(&p->deadlines)) != NULL)
+		deadline = first->deadline;
+	pthread_mutex_unlock(&p->lock);
+	return deadline;
+}
+
+void
+pool_leave(struct pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	p->leaving = true;
+	for (unsigned i = 0; i < p->threads; i++)
+		pthread_cond_signal(&p->seats[i].work);
+	pthread_mutex_unlock(&p->lock);
+}
+
+bool
+pool_left(struct pool *p)
+{
+	bool left;
+
+	pthread_mutex_lock(&p->lock);
+	left = p->running == 0;
+	pthread_mutex_unlock(&p->lock);
+	return left;
+}
+
+void
+pool_free(struct pool *p)
+{
+	for (unsigned i = 0; i < p->threads; i++)
+		pthread_join(p->seats[i].thread, NULL);
+	deadlines_free(&p->deadlines);
+	free(p->requests);
+	free(p);
+}

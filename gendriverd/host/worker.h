@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The pool: `threads` seats, each with a thread, in front of them a queue that
+ * all share and an inbox each for requests with a key. A request waits in
+ * exactly one place; who takes it out under the pool's lock decides its outcome:
+ * a worker runs it, or the loop answers it (expired, cancelled, draining).
+ *
+ * A worker knows nothing of connections: it gives the answer back to `done`.
+ *
+ * Lock order: a connection's lock, then the pool's. Never the other way.
+ */
+#ifndef HOST_WORKER_H
+#define HOST_WORKER_H
+
+#include "driver.h"
+#include "queue.h"
+#include "request.h"
+
+struct pool;
+
+struct pool_hooks {
+	/* A worker has run r, or found it cancelled before it began (answer->failed
+	 * is "cancelled"). Worker's thread, no lock held. Returns true when it took
+	 * answer->own. r goes back to the pool afterwards. */
+	bool (*done)(struct request *r, struct answer *answer);
+	/* Requests are free again after pool_take came back with less than asked;
+	 * or the last worker has left. Any thread, no lock held. */
+	void (*wake)(void);
+};
+
+/* Starts the threads. NULL: no memory or no threads to be had. */
+struct pool *pool_new(const struct driver *d, unsigned threads, size_t queue,
+    struct pool_hooks hooks);
+
+/* Loop. A free request, or NULL: the queue is full. */
+struct request *pool_take(struct pool *p);
+/* Loop. Give a request back that was not submitted, or was taken out. */
+void pool_give(struct pool *p, struct request *r);
+/* Loop. Hand over all of `batch` (empty afterwards), wake as many workers as
+ * there is work for. */
+void pool_submit(struct pool *p, struct queue *batch);
+
+/* Take r out if it has not begun: true, and it is the caller's. Needs nothing
+ * but that r is alive: the connection's lock sees to that. */
+bool pool_withdraw(struct pool *p, struct request *r);
+/* Move all calls that have not begun and whose time has passed to `out`. */
+void pool_expired(struct pool *p, uint64_t now, struct queue *out);
+/* Move all calls that have not begun to `out`; casts stay. */
+void pool_withdraw_calls(struct pool *p, struct queue *out);
+/* ns of CLOCK_MONOTONIC; 0: no deadline. */
+uint64_t pool_next_deadline(struct pool *p);
+
+/* Workers leave when nothing waits any more; thread_destroy runs on each. */
+void pool_leave(struct pool *p);
+bool pool_left(struct pool *p);
+/* After pool_left: join the threads and free everything. */
+void pool_free(struct pool *p);
+
+#endif

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A driver for tests of the pool: calls that wait at a gate (a FIFO named by the
+ * setting "gate", which the test opens), and notes of what ran, in which order.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "gen_driver.h"
+
+enum { WAIT = 1, NOTE, NOTES, SEAT, UNTIL_CANCELLED, HAS_DEADLINE, THREAD_CALLS, NOTE_WAIT };
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards notes */
+static int64_t *notes;
+static size_t noted;
+
+static void
+note(gd_req_t *req, gd_res_t *res)
+{
+	int64_t n;
+
+	if (gd_get_i64(&req->in, &n) != 0) {
+		error_set(res, "badarg");
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	notes = realloc(notes, (noted + 1) * sizeof(*notes));
+	notes[noted++] = n;
+	pthread_mutex_unlock(&lock);
+}
+
+static void
+wait_at_gate(gd_res_t *res)
+{
+	int fd = open(gd_config("gate"), O_RDONLY);
+	char byte;
+
+	if (fd < 0 || read(fd, &byte, 1) < 0)
+		error_set(res, "gate");
+	if (fd >= 0)
+		close(fd);
+}
+
+static void
+give_notes(gd_res_t *res)
+{
+	pthread_mutex_lock(&lock);
+	gd_put_list(&res->out, noted);
+	for (size_t i = 0; i < noted; i++)
+		gd_put_i64(&res->out, notes[i]);
+	if (noted > 0)
+		gd_put_nil(&res->out);
+	pthread_mutex_unlock(&lock);
+}
+
+static void
+dispatch(gd_req_t *req, gd_res_t *res, void *drv, void *trd)
+{
+	int *calls = trd;
+
+	(void)drv;
+	++*calls;
+	switch (req->cmd) {
+	case WAIT:
+		wait_at_gate(res);
+		break;
+	case NOTE:
+		note(req, res);
+		break;
+	case NOTES:
+		give_notes(res);
+		break;
+	case SEAT:
+		gd_put_i64(&res->out, req->seat);
+		break;
+	case UNTIL_CANCELLED:
+		while (!gd_cancelled())
+			sched_yield();
+		break;
+	case HAS_DEADLINE:
+		gd_put_bool(&res->out, gd_deadline() != 0);
+		break;
+	case THREAD_CALLS:
+		gd_put_i64(&res->out, *calls);
+		break;
+	case NOTE_WAIT:
+		note(req, res);
+		wait_at_gate(res);
+		break;
+	default:
+		error_set(res, "command");
+	}
+}
+
+static void *
+thread_init(void)
+{
+	return calloc(1, sizeof(int));
+}
+
+/* Both leave a mark where the setting "marks" says, so that a test sees them run. */
+static void
+mark(const char *text)
+{
+	const char *path = gd_config("marks");
+	int fd = path != NULL ? open(path, O_WRONLY | O_CREAT | O_APPEND, 0600) : -1;
+
+	if (fd >= 0) {
+		if (write(fd, text, 1) < 0)
+			abort();
+		close(fd);
+	}
+}
+
+static void
+thread_destroy(void *trd)
+{
+	free(trd);
+	mark("t");
+}
+
+static void
+destroy(void *drv)
+{
+	(void)drv;
+	free(notes);
+	mark("d");
+}
+
+GD_DRIVER(.dispatch = dispatch, .thread_init = thread_init, .thread_destroy = thread_destroy,
+    .destroy = destroy)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""Hosts for black-box tests: `host(driver, ...)` starts one and waits until it is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host_process import HostProcess
+
+HostFactory = Callable[..., HostProcess]
+
+
+def find(drivers: Path, name: str) -> Path:
+    for path in (drivers / "test" / f"{name}.so", drivers / f"{name}.so"):
+        if path.exists():
+            return path
+    if name.startswith("legacy"):
+        pytest.skip("ei.h was not there when the drivers were built: install erlang-dev")
+    pytest.fail(f"no driver {name!r} under {drivers}: run make drivers")
+
+
+@pytest.fixture
+def start_host(host_path: Path, drivers: Path) -> Iterator[HostFactory]:
+    """Start a host on a driver of the tests or an example, by name; nothing is awaited."""
+    with contextlib.ExitStack() as stack:
+
+        def start(driver: str | Path, **options: Any) -> HostProcess:
+            path = driver if isinstance(driver, Path) else find(drivers, driver)
+            return stack.enter_context(HostProcess(host_path, path, **options))
+
+        yield start
+
+
+@pytest.fixture
+def host(start_host: HostFactory) -> HostFactory:
+    """Start a host and wait until it is ready."""
+
+    def start(driver: str | Path, **options: Any) -> HostProcess:
+        process = start_host(driver, **options)
+        process.ready()
+        return process
+
+    return start
+
+
+class Gate:
+    """Calls of tests/drivers/gate.c that wait until the test lets them through."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        os.mkfifo(path)
+
+    def open(self) -> None:
+        """Let one waiting call through; waits until it is there."""
+        self.path.write_bytes(b"x")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture
+def gated(host: HostFactory, gate: Gate) -> HostFactory:
+    """Start a host on the gate driver, one thread unless said."""
+
+    def start(*, threads: int = 1, settings: dict[str, str] | None = None, **limits: int) -> HostProcess:
+        return host("gate", threads=threads, settings={"gate": str(gate.path), **(settings or {})}, **limits)
+
+    return start
