@@ -5,20 +5,20 @@
  * `ok`; a reply is sent only when it is exactly one valid term.
  *
  * A driver written for the original encodes with unchecked ei_encode_* calls.
- * Its buffer ends at a page nobody may touch, so that an overflow is a clean
- * crash of this host and not silent corruption.
+ * Behind its buffer lie megabytes that nobody may touch, so that an overflow is a
+ * clean crash of this host and not silent corruption.
  */
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "driver.h"
 #include "etf.h"
 #include "running.h"
 #include "term.h"
 
+#define GUARD (16u << 20)	/* address space, no memory */
 #define ANY_DEPTH 100000	/* a reply is the receiver's to judge, not ours */
 
 static _Thread_local char *guarded_here;
@@ -32,14 +32,13 @@ bench_guarded(void)
 static char *
 guarded_new(void)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	char *at = mmap(NULL, LEGACY_REPLY + page, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *at = mmap(NULL, LEGACY_REPLY + GUARD, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (at == MAP_FAILED)
 		return NULL;
-	if (mprotect(at + LEGACY_REPLY, page, PROT_NONE) != 0) {
-		munmap(at, LEGACY_REPLY + page);
+	if (mprotect(at, LEGACY_REPLY, PROT_READ | PROT_WRITE) != 0) {
+		munmap(at, LEGACY_REPLY + GUARD);
 		return NULL;
 	}
 	return at;
@@ -63,7 +62,7 @@ bench_free(struct bench *b)
 		b->driver->table.thread_destroy(b->state);
 	gd_out_free(&b->out);
 	if (b->guarded != NULL)
-		munmap(b->guarded, LEGACY_REPLY + (size_t)sysconf(_SC_PAGESIZE));
+		munmap(b->guarded, LEGACY_REPLY + GUARD);
 }
 
 /* {error, Name}, without version byte, into out. */

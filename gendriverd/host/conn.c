@@ -158,12 +158,12 @@ conn_free(struct conn *c)
 		pthread_mutex_unlock(&c->lock);
 		return;
 	}
-	conns.hooks.closed(c);
 	abandon_calls(c);
 	ids_free(&c->calls);
 	output_free(&c->out);
 	epoll_ctl(conns.epoll, EPOLL_CTL_DEL, c->fd, NULL);
 	close(c->fd);
+	conns.hooks.closed(c);
 	c->fd = -1;
 	c->generation++;
 	c->broken = c->blocked = c->watched = false;
@@ -203,7 +203,8 @@ settled(struct conn *c, bool *broken)
 
 	pthread_mutex_lock(&c->lock);
 	done = c->calls.len == 0 && c->out.unsent == 0;
-	c->watched = !done && (c->state != CONN_OPEN || c->eof);
+	if (!done && (c->state != CONN_OPEN || c->eof))
+		c->watched = true;
 	*broken = c->broken;
 	pthread_mutex_unlock(&c->lock);
 	return done;

@@ -69,7 +69,7 @@ struct conn {
 
 struct conns_hooks {
 	void (*notify)(void);	/* any thread: call conns_attend soon */
-	void (*closed)(const struct conn *c);	/* loop: about to be freed */
+	void (*closed)(const struct conn *c);	/* loop: its descriptor is closed */
 };
 
 /* 0 or -1: no memory. */

@@ -236,22 +236,27 @@ take_frames(struct conn *c, const unsigned char *data, size_t len, size_t *taken
 	return code;
 }
 
-/* Keep data[0..len), which is not in the stash, with room for its whole frame. */
+/* Keep data[0..len) in the stash, with room for its whole frame. data may lie in the
+ * stash already. */
 static int
 keep(struct conn *c, const unsigned char *data, size_t len)
 {
 	size_t room = len < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + (size_t)frame_length(data);
+	bool inside = c->stash != NULL && data >= c->stash && data < c->stash + c->stash_room;
+	unsigned char *larger;
 
+	if (inside)
+		memmove(c->stash, data, len);
 	if (room < len)
 		room = len;
 	if (room > c->stash_room) {
-		unsigned char *larger = realloc(c->stash, room);
-		if (larger == NULL)
+		if ((larger = realloc(c->stash, room)) == NULL)
 			return -1;
 		c->stash = larger;
 		c->stash_room = room;
 	}
-	memmove(c->stash, data, len);
+	if (!inside)
+		memcpy(c->stash, data, len);
 	c->stash_len = len;
 	return 0;
 }

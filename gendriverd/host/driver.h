@@ -37,7 +37,7 @@ struct bench {
 	void *state;		/* trd_state */
 	bool began;		/* thread_init ran */
 	gd_out out;		/* reused from request to request */
-	char *guarded;		/* the original's reply buffer, a guard page behind it */
+	char *guarded;		/* the original's reply buffer, a guard behind it */
 };
 
 int bench_init(struct bench *b, const struct driver *d, unsigned seat);	/* 0 or -1: no memory */

@@ -17,11 +17,14 @@
 
 #define REQUEST_INLINE 160	/* bytes of params that need no buffer */
 
+struct queue;
+
 enum request_state { REQUEST_FREE, REQUEST_QUEUED, REQUEST_RUNNING };
 
 struct request {
 	struct request *next, *prev;	/* pool lock: its queue or free list */
 	enum request_state state;	/* pool lock */
+	struct queue *queue;		/* pool lock: where it waits */
 	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
 
 	uint64_t number;		/* the host's, ascending: order, and logs */

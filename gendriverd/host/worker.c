@@ -14,17 +14,18 @@ struct seat {
 	pthread_t thread;
 	pthread_cond_t work;	/* pool lock: idle became false, or leaving */
 	bool idle;		/* pool lock */
-	struct queue inbox;	/* pool lock: requests with a key */
+	struct queue inbox;	/* pool lock: requests that only this seat may run */
 };
 
 struct pool {
 	pthread_mutex_t lock;	/* guards everything below but `cache` */
-	struct queue shared;	/* requests without a key */
+	struct queue shared;	/* requests without a key that found no idle seat */
 	struct queue free;
 	struct deadlines deadlines;
 	unsigned turn;		/* round robin: where to look for an idle seat first */
 	unsigned idle;		/* seats */
 	unsigned running;	/* threads alive */
+	pthread_cond_t started;	/* all of them wait for work */
 	bool starved;		/* pool_take found nothing */
 	bool leaving;
 
@@ -58,7 +59,8 @@ static void
 wait_for_work(struct pool *p, struct seat *s)
 {
 	s->idle = true;
-	p->idle++;
+	if (++p->idle == p->threads)
+		pthread_cond_signal(&p->started);
 	while (s->idle && !p->leaving)
 		pthread_cond_wait(&s->work, &p->lock);
 	if (s->idle) {
@@ -154,6 +156,7 @@ pool_new(const struct driver *d, unsigned threads, size_t queue, struct pool_hoo
 	p->hooks = hooks;
 	p->threads = threads;
 	pthread_mutex_init(&p->lock, NULL);
+	pthread_cond_init(&p->started, NULL);
 	if (make_requests(p, queue + threads + LOOP_CACHE) != 0)
 		goto fail;
 	for (unsigned i = 0; i < threads; i++) {
@@ -167,6 +170,10 @@ pool_new(const struct driver *d, unsigned threads, size_t queue, struct pool_hoo
 		p->running++;
 		pthread_mutex_unlock(&p->lock);
 	}
+	pthread_mutex_lock(&p->lock);
+	while (p->idle < p->threads)
+		pthread_cond_wait(&p->started, &p->lock);
+	pthread_mutex_unlock(&p->lock);
 	return p;
 fail:
 	p->threads = p->running;
@@ -209,22 +216,20 @@ idle_seat(struct pool *p)
 	return s;
 }
 
+/* Put r where it waits. The idle seat to wake, or NULL. A request without a key is
+ * handed to an idle seat in turn: round robin, and nobody is woken for nothing. */
 static struct seat *
 enqueue(struct pool *p, struct request *r)
 {
-	struct seat *s;
+	struct seat *s = r->keyed ? &p->seats[r->key % p->threads] : idle_seat(p);
 
 	r->state = REQUEST_QUEUED;
 	r->number = ++p->submitted;
 	if (r->syn && r->deadline != 0)
 		deadlines_add(&p->deadlines, r);
-	if (r->keyed) {
-		s = &p->seats[r->key % p->threads];
-		queue_push(&s->inbox, r);
-		return s->idle ? s : NULL;
-	}
-	queue_push(&p->shared, r);
-	return idle_seat(p);
+	r->queue = s != NULL ? &s->inbox : &p->shared;
+	queue_push(r->queue, r);
+	return s != NULL && s->idle ? s : NULL;
 }
 
 void
@@ -255,7 +260,7 @@ static void
 take_out(struct pool *p, struct request *r)
 {
 	deadlines_remove(&p->deadlines, r);
-	queue_remove(r->keyed ? &p->seats[r->key % p->threads].inbox : &p->shared, r);
+	queue_remove(r->queue, r);
 	r->state = REQUEST_FREE;
 }
 

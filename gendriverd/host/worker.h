@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pool: `threads` seats, each with a thread, in front of them a queue that
- * all share and an inbox each for requests with a key. A request waits in
- * exactly one place; who takes it out under the pool's lock decides its outcome:
+ * The pool: `threads` seats, each with a thread and an inbox of its own, for
+ * requests with a key and for what it is woken for; and a queue that all share,
+ * for the rest when nobody is idle. A request waits in exactly one place; who takes it out under the pool's lock decides its outcome:
  * a worker runs it, or the loop answers it (expired, cancelled, draining).
  *
  * A worker knows nothing of connections: it gives the answer back to `done`.

@@ -49,7 +49,8 @@ typedef enum gd_type {
 /* A cursor. The fields are the host's. */
 typedef struct gd_in {
 	const unsigned char *at, *end;
-	size_t bytes_left;	/* of a list sent as STRING_EXT */
+	const unsigned char *whole;	/* where the whole term begins */
+	size_t bytes_left;	/* of a list sent as STRING_EXT, or of [] */
 	int in_bytes;		/* inside such a list */
 } gd_in;
 
@@ -61,9 +62,9 @@ int gd_get_i32(gd_in *in, int32_t *value);
 int gd_get_f64(gd_in *in, double *value);	/* a float, not an integer */
 int gd_get_number(gd_in *in, double *value);	/* float or integer; a big one is rounded */
 
-/* Any integer as sign (0 or 1) and magnitude, least significant byte first.
- * Room for *size bytes is given in *size, the length comes back in it;
- * GD_ERANGE when there is not room enough. */
+/* Any integer as sign (0 or 1) and magnitude, least significant byte first, no
+ * zeros at its end (0 has no bytes at all). Room for *size bytes is given in
+ * *size, the length comes back in it; GD_ERANGE when there is not room enough. */
 int gd_get_big(gd_in *in, int *sign, unsigned char *magnitude, size_t *size);
 
 /* An atom's name, UTF-8 (Latin-1 of ATOM_EXT as it came: ASCII in practice). */
@@ -106,6 +107,7 @@ typedef struct gd_out {
 		uint64_t owed;	/* terms still announced at this level */
 		uint64_t count;	/* elements begun */
 	} level[GD_OPEN_LISTS + 1];
+	size_t space;		/* where gd_put_space's bytes begin, until the next put */
 } gd_out;
 
 int gd_put_i64(gd_out *out, int64_t value);
@@ -131,7 +133,7 @@ int gd_put_raw(gd_out *out, const void *data, size_t size);
 int gd_open_list(gd_out *out);
 int gd_close_list(gd_out *out);
 
-/* Room for a binary of `size` bytes, to be written in place: *data is where.
+/* Room for a binary of `size` zeros, to be written in place: *data is where.
  * Valid until the next put. gd_trim_binary shortens the one just made. */
 int gd_put_space(gd_out *out, size_t size, void **data);
 int gd_trim_binary(gd_out *out, size_t room, size_t size);

@@ -6,10 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from host_process import HostProcess
 
 HostFactory = Callable[..., HostProcess]
@@ -53,11 +55,21 @@ class Gate:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file: FileIO | None = None
         os.mkfifo(path)
 
+    def reached(self) -> None:
+        """Wait until a call is at the gate: it has begun."""
+        self._file = self.path.open("wb", buffering=0)
+
     def open(self) -> None:
-        """Let one waiting call through; waits until it is there."""
-        self.path.write_bytes(b"x")
+        """Let one call through; waits until it is there."""
+        if self._file is None:
+            self.reached()
+        assert self._file is not None
+        self._file.write(b"x")
+        self._file.close()
+        self._file = None
 
 
 @pytest.fixture

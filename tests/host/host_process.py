@@ -15,8 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gendriverd import etf
 from gendriverd.etf import Atom
+
+from gendriverd import etf
 
 DEADLINE = 30.0  # seconds: for what must happen; only a failure waits so long
 
@@ -25,7 +26,7 @@ LIMITS: dict[str, int] = {
     "depth": 128,
     "terms": 1_000_000,
     "bignum": 4096,
-    "queue": 1000,
+    "queue": 10_000,
     "connections": 64,
     "in_flight": 4096,
     "in_flight_bytes": 64 << 20,
@@ -125,6 +126,8 @@ class HostProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Memory is measured: a sanitizer must not hold on to what was freed.
+            env={**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"},
             preexec_fn=lambda: os.dup2(inner.fileno(), 3),  # noqa: PLW1509 - no threads here
             pass_fds=(3,) if inner.fileno() == 3 else (inner.fileno(), 3),
         )
@@ -231,3 +234,8 @@ def _tcp_pair() -> tuple[socket.socket, socket.socket]:
         inner, _ = server.accept()
     inner.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return outer, inner
+
+
+def resident(pid: int) -> int:
+    """A process's resident memory, in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from gendriverd.etf import Atom
+
 from conftest import HostFactory
 from host_process import LIMITS
-
-from gendriverd.etf import Atom
 
 OK, ERROR = Atom("ok"), Atom("error")
 
@@ -19,7 +20,7 @@ OK, ERROR = Atom("ok"), Atom("error")
     [
         ("noabi", "driver interface 999"),
         ("nosymbols", "neither a GD_DRIVER table nor the callbacks init, destroy"),
-        ("refuse", "refuse"),
+        ("refuse", "the licence file expired in 1999"),
     ],
 )
 def test_an_unusable_driver_is_refused_with_the_reason_and_exit_100(
@@ -43,8 +44,6 @@ def test_an_unusable_driver_is_refused_with_the_reason_and_exit_100(
 def test_a_file_that_is_no_driver_is_refused_by_name(
     start_host: HostFactory, tmp_path: Path, content: bytes | None, why: str
 ) -> None:
-    import re
-
     path = tmp_path / "x.so"
     if content is not None:
         path.write_bytes(content)
@@ -118,9 +117,6 @@ def test_the_log_level_can_be_changed_while_it_runs(host: HostFactory) -> None:
 
 def test_every_limit_of_the_start_message_is_needed(start_host: HostFactory) -> None:
     """A daemon of another release must not leave a bound at zero."""
-    from gendriverd import etf
-
     process = start_host("echo", **{name: value for name, value in LIMITS.items() if name != "frame"}, frame=0)
     tag, why = process.hear("refuse")
     assert b"start" in why
-    assert etf.encode(why)

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from gendriverd.etf import Atom
+
 from conftest import Gate, HostFactory
 from host_process import call, cast
-
-from gendriverd.etf import Atom
 
 OK = Atom("ok")
 WAIT, NOTE, NOTES, SEAT, UNTIL_CANCELLED = range(1, 6)
@@ -58,8 +58,8 @@ def test_thread_destroy_runs_only_where_a_request_ran(gated: HostFactory, tmp_pa
 def test_stop_answers_what_has_not_begun_and_waits_for_what_runs(gated: HostFactory, gate: Gate) -> None:
     process = gated()
     peer = process.connect(tcp=True)
-    peer.send(call(1, WAIT), call(2, NOTE, 1), (Atom("ping"), 1))
-    assert peer.receive() == (Atom("pong"), 1)
+    peer.send(call(1, WAIT), call(2, NOTE, 1))
+    gate.reached()
     process.tell(Atom("stop"), 20_000)
     assert peer.receive() == (Atom("failed"), 2, Atom("draining"))
     gate.open()
@@ -68,11 +68,11 @@ def test_stop_answers_what_has_not_begun_and_waits_for_what_runs(gated: HostFact
     assert process.wait() == 0
 
 
-def test_past_the_stop_limit_running_calls_are_interrupted(gated: HostFactory) -> None:
+def test_past_the_stop_limit_running_calls_are_interrupted(gated: HostFactory, gate: Gate) -> None:
     process = gated()
     peer = process.connect()
-    peer.send(call(1, WAIT), (Atom("ping"), 1))
-    assert peer.receive() == (Atom("pong"), 1)
+    peer.send(call(1, WAIT))
+    gate.reached()
     process.tell(Atom("stop"), 50)
     assert peer.receive_all() == [
         (Atom("failed"), 1, Atom("interrupted")),
@@ -104,8 +104,8 @@ def test_drain_of_an_idle_host_ends_at_once(gated: HostFactory) -> None:
 def test_past_the_drain_limit_calls_not_begun_get_draining(gated: HostFactory, gate: Gate) -> None:
     process = gated()
     peer = process.connect()
-    peer.send(call(1, WAIT), call(2, NOTE, 1), (Atom("ping"), 1))
-    assert peer.receive() == (Atom("pong"), 1)
+    peer.send(call(1, WAIT), call(2, NOTE, 1))
+    gate.reached()
     process.tell(Atom("drain"), 300)
     assert peer.receive() == (Atom("goodbye"), Atom("draining"))
     assert peer.receive() == (Atom("failed"), 2, Atom("draining"))
@@ -118,8 +118,8 @@ def test_past_the_drain_limit_calls_not_begun_get_draining(gated: HostFactory, g
 def test_a_stopping_host_adopts_no_more(gated: HostFactory, gate: Gate) -> None:
     process = gated()
     peer = process.connect()
-    peer.send(call(1, WAIT), (Atom("ping"), 1))
-    assert peer.receive() == (Atom("pong"), 1)
+    peer.send(call(1, WAIT))
+    gate.reached()
     process.tell(Atom("stop"), 20_000)
     assert process.refusal() == "stopping"
     gate.open()

@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
-from typing import Any
 
 import pytest
-from conftest import Gate, HostFactory
-from host_process import Peer, call
-
-from gendriverd import etf
 from gendriverd.etf import Atom
+
+from conftest import Gate, HostFactory
+from gendriverd import etf
+from host_process import Peer, call, resident
 
 OK = Atom("ok")
 WAIT = 1
@@ -141,12 +141,5 @@ def provoke(peer: Peer) -> None:
     peer.close()
 
 
-def resident(pid: int) -> int:
-    with open(f"/proc/{pid}/statm") as statm:
-        return int(statm.read().split()[1]) * 4096
-
-
-def descriptors(pid: int) -> list[Any]:
-    import os
-
+def descriptors(pid: int) -> list[str]:
     return sorted(os.listdir(f"/proc/{pid}/fd"))

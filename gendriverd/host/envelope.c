@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The messages of envelope.h. The validator has noted where the outermost tuple's
+ * elements begin, so the frame is not walked a second time; only Opts are.
+ */
+#include <string.h>
+
+#include "envelope.h"
+#include "etf_tags.h"
+#include "term.h"
+
+#define MAX_ID 0x7fffffffu
+#define MAX_CMD 0x3fffffffu
+
+/* A validated frame: a tuple of c->elems elements, or more. */
+struct frame {
+	const struct etf_check *check;
+	const unsigned char *data;
+	size_t len;
+};
+
+/* A cursor over element i and nothing else. */
+static gd_in
+element(const struct frame *f, uint32_t i)
+{
+	const uint32_t *at = f->check->elem + i;
+	size_t end = i + 1 < f->check->elems ? at[1] : f->len;
+	gd_in in;
+
+	gd_in_init(&in, f->data + at[0], end - at[0]);
+	return in;
+}
+
+static bool
+get_u32(gd_in *in, uint32_t max, uint32_t *value)
+{
+	uint64_t wide;
+
+	if (gd_get_u64(in, &wide) != 0 || wide > max)
+		return false;
+	*value = (uint32_t)wide;
+	return true;
+}
+
+/* Element i, a whole number of at most max. */
+static bool
+number(const struct frame *f, uint32_t i, uint32_t max, uint32_t *value)
+{
+	const unsigned char *p = f->data + f->check->elem[i];
+	gd_in in;
+
+	if (p[0] == TAG_SMALL_INTEGER || p[0] == TAG_INTEGER) {
+		uint32_t n = p[0] == TAG_INTEGER ? etf_u32(p + 1) : p[1];
+		*value = n;
+		return n <= max && (p[0] == TAG_SMALL_INTEGER || n <= INT32_MAX);
+	}
+	in = element(f, i);
+	return get_u32(&in, max, value);
+}
+
+/* One option; true when it can be taken, or is none of ours. */
+static bool
+option(gd_in *in, struct envelope *e)
+{
+	const void *data;
+
+	if (gd_get_atom_is(in, "timeout") == 0)
+		return e->has_timeout = get_u32(in, UINT32_MAX, &e->timeout_ms);
+	if (gd_get_atom_is(in, "key") == 0)
+		return e->has_key = get_u32(in, UINT32_MAX, &e->key);
+	if (gd_get_atom_is(in, "trace") == 0) {
+		if (gd_get_binary(in, &data, &e->trace_len) != 0)
+			return false;
+		e->trace = data;
+		return true;
+	}
+	return gd_skip(in) == 0 && gd_skip(in) == 0;
+}
+
+static bool
+options(gd_in in, struct envelope *e)
+{
+	size_t pairs;
+
+	if (gd_get_map(&in, &pairs) != 0)
+		return false;
+	while (pairs-- > 0)
+		if (!option(&in, e))
+			return false;
+	return true;
+}
+
+/* Cmd is element i; Params and Opts may follow. */
+static int
+request(const struct frame *f, uint32_t i, struct envelope *e)
+{
+	uint32_t cmd, n = f->check->elems;
+	gd_in params;
+
+	if (n <= i || n > i + 3)
+		return ENV_BAD_ENVELOPE;
+	if (!number(f, i, MAX_CMD, &cmd))
+		return ENV_BAD_REQUEST;
+	e->cmd = (int)cmd;
+	if (n > i + 1) {
+		params = element(f, i + 1);
+		e->params = params.at;
+		e->params_len = (size_t)(params.end - params.at);
+	}
+	return n > i + 2 && !options(element(f, i + 2), e) ? ENV_BAD_REQUEST : 0;
+}
+
+/* The tag's kind; -1: none. */
+static int
+kind_of(const unsigned char *atom)
+{
+	bool wide = atom[0] == TAG_ATOM || atom[0] == TAG_ATOM_UTF8;
+	size_t len = wide ? etf_u16(atom + 1) : atom[1];
+	const unsigned char *name = atom + (wide ? 3 : 2);
+
+	if (!wide && atom[0] != TAG_SMALL_ATOM_UTF8 && atom[0] != TAG_SMALL_ATOM)
+		return -1;
+	switch (len) {
+	case 4:
+		if (memcmp(name, "call", 4) == 0)
+			return ENV_CALL;
+		if (memcmp(name, "cast", 4) == 0)
+			return ENV_CAST;
+		return memcmp(name, "ping", 4) == 0 ? ENV_PING : -1;
+	case 6:
+		return memcmp(name, "cancel", 6) == 0 ? ENV_CANCEL : -1;
+	case 7:
+		return memcmp(name, "goodbye", 7) == 0 ? ENV_GOODBYE : -1;
+	default:
+		return -1;
+	}
+}
+
+int
+envelope_parse(const struct etf_check *c, const unsigned char *data, size_t len,
+    struct envelope *e)
+{
+	const struct frame f = { c, data, len };
+	gd_in reason;
+	int kind;
+
+	memset(e, 0, sizeof(*e));
+	if ((data[1] != TAG_SMALL_TUPLE && data[1] != TAG_LARGE_TUPLE) || c->elems < 2)
+		return ENV_BAD_ENVELOPE;
+	if ((kind = kind_of(data + c->elem[0])) < 0)
+		return ENV_BAD_ENVELOPE;
+	e->kind = (enum envelope_kind)kind;
+	switch (e->kind) {
+	case ENV_CALL:
+		return number(&f, 1, MAX_ID, &e->id) ? request(&f, 2, e) : ENV_BAD_ENVELOPE;
+	case ENV_CAST:
+		return request(&f, 1, e);
+	case ENV_CANCEL: case ENV_PING:
+		return c->elems == 2 && number(&f, 1, MAX_ID, &e->id) ? 0 : ENV_BAD_ENVELOPE;
+	case ENV_GOODBYE:
+		reason = element(&f, 1);
+		return c->elems == 2 && gd_peek(&reason) == GD_ATOM ? 0 : ENV_BAD_ENVELOPE;
+	}
+	return ENV_BAD_ENVELOPE;
+}
