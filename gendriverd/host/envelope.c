@@ -42,7 +42,7 @@ get_u32(gd_in *in, uint32_t max, uint32_t *value)
 	return true;
 }
 
-/* Element i, a whole number of at most max. */
+/* Element i, a whole number of at most max, which is less than 2^31. */
 static bool
 number(const struct frame *f, uint32_t i, uint32_t max, uint32_t *value)
 {
@@ -50,9 +50,8 @@ number(const struct frame *f, uint32_t i, uint32_t max, uint32_t *value)
 	gd_in in;
 
 	if (p[0] == TAG_SMALL_INTEGER || p[0] == TAG_INTEGER) {
-		uint32_t n = p[0] == TAG_INTEGER ? etf_u32(p + 1) : p[1];
-		*value = n;
-		return n <= max && (p[0] == TAG_SMALL_INTEGER || n <= INT32_MAX);
+		*value = p[0] == TAG_INTEGER ? etf_u32(p + 1) : p[1];
+		return *value <= max;
 	}
 	in = element(f, i);
 	return get_u32(&in, max, value);

@@ -14,6 +14,8 @@
 
 #define FLOAT_TEXT 31
 #define REFERENCE_WORDS 5
+#define OLD_CREATION 3		/* the forms with one byte of creation use two bits of it, */
+#define OLD_REFERENCE 0x3ffffu	/* and 18 bits of a reference's first word */
 #define FUN_FIXED 30		/* tag, size, arity, uniq, index, number of free variables */
 #define HIGH_BITS 0x8080808080808080u
 
@@ -171,27 +173,48 @@ named(const unsigned char *p, size_t left, size_t before, size_t after, uint64_t
 	return sized(left, before + *size + after, size);
 }
 
+/* The same in an older form: one byte of creation, the last. */
+static int
+old_named(const unsigned char *p, size_t left, size_t after, uint64_t *size)
+{
+	if (named(p, left, 1, after, size) != 0)
+		return ETF_BAD_TERM;
+	return p[*size - 1] > OLD_CREATION ? ETF_BAD_TERM : 0;
+}
+
 static int
 pid(const unsigned char *p, size_t left, uint64_t *size)
 {
 	if (p[0] == TAG_NEW_PID)
 		return named(p, left, 1, 12, size);
-	return p[0] == TAG_PID ? named(p, left, 1, 9, size) : ETF_BAD_TERM;
+	return p[0] == TAG_PID ? old_named(p, left, 9, size) : ETF_BAD_TERM;
+}
+
+static int
+old_reference(const unsigned char *p, size_t left, uint64_t *size)
+{
+	if (old_named(p, left, 5, size) != 0)
+		return ETF_BAD_TERM;
+	return etf_u32(p + *size - 5) > OLD_REFERENCE ? ETF_BAD_TERM : 0;
 }
 
 static int
 reference(const unsigned char *p, size_t left, uint64_t *size)
 {
+	const unsigned char *id;
 	size_t words;
 
-	if (p[0] == TAG_REFERENCE)
-		return named(p, left, 1, 5, size);
 	if (left < 3)
 		return ETF_BAD_TERM;
 	words = etf_u16(p + 1);
 	if (words == 0 || words > REFERENCE_WORDS)
 		return ETF_BAD_TERM;
-	return named(p, left, 3, (p[0] == TAG_NEW_REFERENCE ? 1 : 4) + 4 * words, size);
+	if (p[0] == TAG_NEWER_REFERENCE)
+		return named(p, left, 3, 4 + 4 * words, size);
+	if (named(p, left, 3, 1 + 4 * words, size) != 0)
+		return ETF_BAD_TERM;
+	id = p + *size - 4 * words;
+	return id[-1] > OLD_CREATION || etf_u32(id) > OLD_REFERENCE ? ETF_BAD_TERM : 0;
 }
 
 static int
@@ -302,10 +325,12 @@ any_head(const unsigned char *p, size_t left, uint32_t bignum, struct etf_head *
 		return bits(p, left, &h->size);
 	case TAG_NEW_PID: case TAG_PID:
 		return pid(p, left, &h->size);
-	case TAG_REFERENCE: case TAG_NEW_REFERENCE: case TAG_NEWER_REFERENCE:
+	case TAG_REFERENCE:
+		return old_reference(p, left, &h->size);
+	case TAG_NEW_REFERENCE: case TAG_NEWER_REFERENCE:
 		return reference(p, left, &h->size);
 	case TAG_PORT:
-		return named(p, left, 1, 5, &h->size);
+		return old_named(p, left, 5, &h->size);
 	case TAG_NEW_PORT:
 		return named(p, left, 1, 8, &h->size);
 	case TAG_V4_PORT:

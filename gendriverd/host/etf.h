@@ -4,10 +4,12 @@
  * but for terms nested deeper than ETF_LEVELS.
  *
  * Validation is iterative and can be done in turns, with the same verdict as in
- * one go. What passes, binary_to_term takes, with one exception: duplicate keys
- * of a map are not looked for. Refused although binary_to_term may take it:
- * compressed terms, a LIST_EXT of no elements, a fun whose size field is not its
- * size, the older integer forms where the format's documentation names one.
+ * one go. What passes, binary_to_term takes, but for what only it can judge: a map's
+ * duplicate keys, and identifiers that claim to come from the receiver's own node.
+ * Refused although binary_to_term takes it: compressed terms, LIST_EXT of no
+ * elements, BIT_BINARY_EXT of no bytes, references of no words, a sign that is
+ * neither 0 nor 1, a comma in a FLOAT_EXT, a fun whose size field is not its size,
+ * another integer where the format names SMALL_INTEGER_EXT or INTEGER_EXT.
  */
 #ifndef HOST_ETF_H
 #define HOST_ETF_H

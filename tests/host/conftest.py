@@ -68,13 +68,19 @@ class Gate:
             self.reached()
         assert self._file is not None
         self._file.write(b"x")
-        self._file.close()
+        self.close()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
         self._file = None
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
-    return Gate(tmp_path / "gate")
+def gate(tmp_path: Path) -> Iterator[Gate]:
+    gate = Gate(tmp_path / "gate")
+    yield gate
+    gate.close()
 
 
 @pytest.fixture

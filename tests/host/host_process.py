@@ -133,6 +133,7 @@ class HostProcess:
         )
         inner.close()
         self._conns = 0
+        self._peers: list[Peer] = []
         self.tell(
             Atom("start"),
             {
@@ -153,6 +154,8 @@ class HostProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.control.close()
+        for peer in self._peers:
+            peer.close()
         if self.process.poll() is None:
             self.process.kill()
         rest, _ = self.process.communicate()
@@ -205,7 +208,8 @@ class HostProcess:
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [inner.fileno()]))],
         )
         inner.close()
-        return Peer(outer)
+        self._peers.append(Peer(outer))
+        return self._peers[-1]
 
     def stop(self, limit_ms: int = 20_000) -> int:
         with contextlib.suppress(BrokenPipeError):

@@ -81,7 +81,7 @@ def test_settings_reach_the_driver_as_text(host: HostFactory) -> None:
     assert peer.call(1, 1, b"a") == (OK, b"1")
     assert peer.call(1, 1, b"table.key") == (OK, "två".encode())
     assert peer.call(1, 1, b"empty") == (OK, b"")
-    assert peer.call(1, 1, b"b") == (ERROR, Atom("undefined"))
+    assert peer.call(1, 1, b"b") == (ERROR, None)
 
 
 def test_ill_formed_replies_are_never_sent(host: HostFactory) -> None:

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+# One door for people and for CI. `make` prints the targets. What is compiled, and how, is in scripts/native.py.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+NATIVE = $(PY) scripts/native.py
+PYTEST = $(PY) -m pytest
+
+EXAMPLES := $(sort $(patsubst %/,%,$(dir $(wildcard examples/*/*.c))))
+TEST_DRIVERS := $(wildcard tests/drivers/*.c)
+FUZZERS := $(wildcard tests/fuzz/*.c)
+# system_SUITE wants a real daemon: tests/system/test_erlang.py runs it.
+ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v system_SUITE | sed 's/[.]erl$$//' | paste -sd, -)
+FUZZ_SECONDS ?= 600
+# What talks to a host or a daemon from outside, and so can be run on any build of the host.
+BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
+TSAN_PART := $(wildcard tests/host)
+
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short install clean setup-build setup-test
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them, kill one, stop: a minute, no Erlang needed
+	@$(NATIVE) shipped
+	@$(NATIVE) drivers --out build/drivers $(EXAMPLES)
+	@$(PY) scripts/demo.py
+
+test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare Debian lacks (and says so first)
+	$(NATIVE) unit --strict --out build/unit_c
+	cd erlang && rebar3 eunit
+	cd erlang && rebar3 ct --suite $(ERLANG_SUITES)
+	$(PYTEST)
+
+run: $(VENV)/.runtime drivers ## a daemon in the foreground, with the shipped configuration and the example drivers
+	@mkdir -p build/run
+	@echo 'Call it from another terminal:'
+	@echo "  $(VENV)/bin/gendriverd call sum sum '[1,2,3,4]'"
+	@exec $(VENV)/bin/gendriverd serve --config config/gendriverd.toml --listen tcp://127.0.0.1:9900 \
+		--listen unix:$(CURDIR)/build/run/gendriverd.sock --driver-path build/drivers
+
+check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, strict C with gcc and clang, xref, dialyzer
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	for cc in gcc clang; do \
+		if command -v $$cc >/dev/null; then \
+			echo "C, warnings are errors: $$cc"; \
+			CC=$$cc $(NATIVE) host --strict --out build/check/$$cc/gendriver-host; \
+			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers $(EXAMPLES); \
+		fi; \
+	done
+	cd erlang && rebar3 xref
+	cd erlang && rebar3 dialyzer
+
+build: $(VENV)/.runtime ## the host and the two small drivers, into gendriverd/_bin
+	$(NATIVE) shipped --strict
+
+drivers: build ## the example drivers into build/drivers, the tests' into build/drivers/test
+	$(NATIVE) drivers --strict --out build/drivers $(EXAMPLES)
+	$(if $(TEST_DRIVERS),$(NATIVE) drivers --out build/drivers/test $(TEST_DRIVERS))
+
+san: san-asan san-tsan ## the black-box tests with host and drivers under ASan and UBSan, then a part of them under TSan
+
+san-asan: setup-test $(VENV)/.dev
+	$(NATIVE) unit --strict --variant asan --out build/asan/unit_c
+	$(call built_with,asan)
+	$(call tested_with,asan,$(BLACK_BOX))
+
+san-tsan: setup-test $(VENV)/.dev
+	$(call built_with,tsan)
+	$(call tested_with,tsan,$(TSAN_PART))
+
+define built_with
+$(NATIVE) host --variant $(1) --out build/$(1)/gendriver-host
+	$(NATIVE) drivers --variant $(1) --out build/$(1)/drivers $(EXAMPLES)
+	$(if $(TEST_DRIVERS),$(NATIVE) drivers --variant $(1) --out build/$(1)/drivers/test $(TEST_DRIVERS))
+endef
+
+define tested_with
+GENDRIVERD_HOST=$(CURDIR)/build/$(1)/gendriver-host GENDRIVERD_DRIVERS=$(CURDIR)/build/$(1)/drivers \
+		GENDRIVERD_SANITIZER=$(1) $(PYTEST) --timeout 180 $(2)
+endef
+
+fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, FUZZ_SECONDS each (600)
+	CC=clang $(NATIVE) fuzz --out build/fuzz $(FUZZERS)
+	for fuzzer in $(notdir $(basename $(FUZZERS))); do \
+		mkdir -p build/fuzz/corpus/$$fuzzer; \
+		build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer 2> >(tail -n 12 >&2); \
+	done
+
+fuzz-short: ## the same, 15 seconds each
+	$(MAKE) fuzz FUZZ_SECONDS=15
+
+install: ## how to install it
+	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'
+	@echo 'gendriverd serve --config F    starts the daemon; config/gendriverd.toml is the reference of every setting'
+	@echo 'gendriverd cflags              what a driver is compiled with'
+
+clean: ## everything that was built, but not the virtual environment
+	rm -rf build dist gendriverd/_bin .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf erlang/_build erlang/*/_build
+
+setup-build:
+	@PYTHON=$(PYTHON) scripts/setup-debian build
+
+setup-test:
+	@PYTHON=$(PYTHON) scripts/setup-debian test
+
+$(PY): | setup-build
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(PY)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.runtime
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,139 @@
+%% SPDX-License-Identifier: MIT
+%% @doc Greeting, hello, welcome and refused (docs/protocol.md, The handshake). Pure.
+%%
+%% The server's frames are read by a small decoder of our own, which gives atoms
+%% as `{atom, Name}': a later daemon may send keys this node has no atom for, and
+%% they are to be ignored, not made and not refused.
+-module(gen_driver_handshake).
+
+-export([hello/1, greeting/1, answer/1]).
+-export_type([welcome/0, refusal/0]).
+
+-type welcome() :: #{
+    instance := binary(),
+    generation := integer(),
+    threads := integer(),
+    commands := #{binary() => gen_driver_proto:command()},
+    atoms := [binary()],
+    limits := #{frame | depth | terms | bignum | in_flight | in_flight_bytes => pos_integer()},
+    last_exit := none | binary()
+}.
+-type refusal() :: unknown_instance | unavailable | bad_hello | bad_version | auth | busy | draining
+                 | {unknown, binary()}.
+
+-define(MAX_ATOMS, 256).
+
+%% @doc `{hello, 1, Instance, #{}}'.
+-spec hello(Instance :: binary()) -> iodata().
+hello(Instance) ->
+    [<<131, 104, 4, 119, 5, "hello", 97, 1, 109, (byte_size(Instance)):32>>, Instance, <<116, 0:32>>].
+
+%% @doc Whether a frame is a greeting this client can answer.
+-spec greeting(Frame :: binary()) -> ok | {error, bad_greeting | bad_version | auth}.
+greeting(Frame) ->
+    case decode(Frame) of
+        {ok, {{atom, <<"gen_driver">>}, 1, Info}} when is_map(Info) ->
+            case maps:get({atom, <<"auth">>}, Info, {atom, <<"none">>}) of
+                {atom, <<"none">>} -> ok;
+                _ -> {error, auth}
+            end;
+        {ok, {{atom, <<"gen_driver">>}, Version, _}} when is_integer(Version) ->
+            {error, bad_version};
+        _ ->
+            {error, bad_greeting}
+    end.
+
+%% @doc What the server says to a hello.
+-spec answer(Frame :: binary()) -> {welcome, welcome()} | {refused, refusal()} | {error, bad_welcome}.
+answer(Frame) ->
+    case decode(Frame) of
+        {ok, {{atom, <<"welcome">>}, 1, Info}} when is_map(Info) ->
+            {welcome, welcome(Info)};
+        {ok, {{atom, <<"refused">>}, {atom, Reason}}} ->
+            {refused, refusal(Reason)};
+        _ ->
+            {error, bad_welcome}
+    end.
+
+welcome(Info) ->
+    #{instance => take(<<"instance">>, Info, fun is_binary/1, <<>>),
+      generation => take(<<"generation">>, Info, fun is_integer/1, 0),
+      threads => take(<<"threads">>, Info, fun is_integer/1, 0),
+      commands => commands(take(<<"commands">>, Info, fun is_map/1, #{})),
+      atoms => atoms(take(<<"atoms">>, Info, fun is_list/1, [])),
+      limits => limits(take(<<"limits">>, Info, fun is_map/1, #{})),
+      last_exit => take(<<"last_exit">>, Info, fun is_binary/1, none)}.
+
+take(Key, Info, IsIt, Default) ->
+    case Info of
+        #{{atom, Key} := Value} ->
+            case IsIt(Value) of
+                true -> Value;
+                false -> Default
+            end;
+        #{} ->
+            Default
+    end.
+
+commands(Map) ->
+    maps:filter(fun(Name, Command) -> is_binary(Name) andalso is_integer(Command) end, Map).
+
+atoms(List) ->
+    lists:sublist([Name || Name <- List, is_binary(Name)], ?MAX_ATOMS).
+
+limits(Map) ->
+    maps:from_list([{Key, Limit} || Key <- [frame, depth, terms, bignum, in_flight, in_flight_bytes],
+                                    {ok, Limit} <- [maps:find({atom, atom_to_binary(Key)}, Map)],
+                                    is_integer(Limit), Limit > 0]).
+
+refusal(<<"unknown_instance">>) -> unknown_instance;
+refusal(<<"unavailable">>) -> unavailable;
+refusal(<<"bad_hello">>) -> bad_hello;
+refusal(<<"bad_version">>) -> bad_version;
+refusal(<<"auth">>) -> auth;
+refusal(<<"busy">>) -> busy;
+refusal(<<"draining">>) -> draining;
+refusal(Reason) -> {unknown, Reason}.
+
+decode(<<131, Encoded/binary>>) ->
+    try term(Encoded) of
+        {Term, <<>>} -> {ok, Term};
+        {_, _} -> bad_term
+    catch
+        throw:bad_term -> bad_term
+    end;
+decode(_) ->
+    bad_term.
+
+term(<<97, N, Rest/binary>>) -> {N, Rest};
+term(<<98, N:32/signed, Rest/binary>>) -> {N, Rest};
+term(<<110, Size, 0, N:Size/little-unit:8, Rest/binary>>) -> {N, Rest};
+term(<<110, Size, 1, N:Size/little-unit:8, Rest/binary>>) -> {-N, Rest};
+term(<<70, F:64/float, Rest/binary>>) -> {F, Rest};
+term(<<119, Size, Name:Size/binary, Rest/binary>>) -> {{atom, Name}, Rest};
+term(<<100, Size:16, Name:Size/binary, Rest/binary>>) -> {{atom, Name}, Rest};
+term(<<118, Size:16, Name:Size/binary, Rest/binary>>) -> {{atom, Name}, Rest};
+term(<<115, Size, Name:Size/binary, Rest/binary>>) -> {{atom, Name}, Rest};
+term(<<109, Size:32, Bytes:Size/binary, Rest/binary>>) -> {binary:copy(Bytes), Rest};
+term(<<107, Size:16, Bytes:Size/binary, Rest/binary>>) -> {binary_to_list(Bytes), Rest};
+term(<<106, Rest/binary>>) -> {[], Rest};
+term(<<108, Size:32, Rest/binary>>) -> list(terms(Size, Rest, []));
+term(<<104, Size, Rest/binary>>) -> tuple(terms(Size, Rest, []));
+term(<<116, Size:32, Rest/binary>>) -> map(terms(2 * Size, Rest, []));
+term(_) -> throw(bad_term).
+
+terms(0, Rest, Terms) ->
+    {lists:reverse(Terms), Rest};
+terms(N, Encoded, Terms) ->
+    {Term, Rest} = term(Encoded),
+    terms(N - 1, Rest, [Term | Terms]).
+
+list({Terms, <<106, Rest/binary>>}) -> {Terms, Rest};
+list(_) -> throw(bad_term).
+
+tuple({Terms, Rest}) -> {list_to_tuple(Terms), Rest}.
+
+map({Terms, Rest}) -> {map(Terms, #{}), Rest}.
+
+map([Key, Value | Terms], Map) -> map(Terms, Map#{Key => Value});
+map([], Map) -> Map.

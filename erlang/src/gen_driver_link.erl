@@ -1,0 +1,253 @@
+%% SPDX-License-Identifier: MIT
+%% @doc One live socket, and the calls in flight on it.
+%%
+%% A value in the client's state, under its socket: what comes from a socket can
+%% answer only what was sent on it. Every call entered here gets exactly one
+%% outcome: a final frame's, or that of `give_up/2'. An id stays taken until its
+%% final frame, whether or not anybody still waits for it.
+%%
+%% Sending never blocks the client: it sends itself only while the driver holds
+%% nothing back, and leaves it to a writer process otherwise.
+-module(gen_driver_link).
+
+-include("gen_driver_request.hrl").
+
+-export([new/3, enter/3, send/2, data/2, activate/1, sent/1, broken/1]).
+-export([cancel/2, watch/2, down/2, finish/1, give_up/3]).
+-export([room/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
+-export_type([link/0, socket/0]).
+
+-type socket() :: gen_tcp:socket().
+-record(call, {
+    from :: gen_server:from() | nobody,
+    style :: plain | own,
+    ref :: none | reference(),
+    tick :: integer(),
+    monitor = none :: none | reference()
+}).
+-record(link, {
+    socket :: socket(),
+    welcome :: gen_driver_handshake:welcome(),
+    max_in_flight :: pos_integer(),
+    undecodable :: term(),
+    cutter :: gen_driver_frame:cutter(),
+    pending = #{} :: #{gen_driver_proto:id() => #call{}},
+    watched = #{} :: #{reference() => gen_driver_proto:id()},
+    next_id = 0 :: non_neg_integer(),
+    control = [] :: iodata(),                   % cancels that wait for the next batch
+    writer = none :: none | pid(),
+    %% busy: the writer has a batch. closed: nothing may be sent any more.
+    sending = idle :: idle | busy | closed,
+    draining = false :: boolean()
+}).
+-opaque link() :: #link{}.
+
+%% Messages of a socket (64 KiB each at most) before it waits to be asked for more.
+-define(ACTIVE, 32).
+
+%% @doc A socket that was welcomed; the calling process owns it.
+-spec new(socket(), gen_driver_handshake:welcome(), gen_driver_options:checked()) -> link().
+new(Socket, Welcome = #{limits := Limits}, Options) ->
+    #{max_in_flight := Ours, max_frame := MaxFrame, undecodable := Undecodable} = Options,
+    #link{socket = Socket, welcome = Welcome, undecodable = Undecodable,
+          max_in_flight = min(Ours, maps:get(in_flight, Limits, Ours)),
+          cutter = gen_driver_frame:new(MaxFrame)}.
+
+%% @doc Let the socket speak.
+-spec activate(link()) -> ok | {error, inet:posix()}.
+activate(#link{socket = Socket}) ->
+    inet:setopts(Socket, [{active, ?ACTIVE}]).
+
+%% @doc Give a call its id. It is in flight from here on, and its frame must be sent.
+-spec enter(gen_driver_queue:request(), Tick :: integer(), link()) -> {gen_driver_proto:id(), link()}.
+enter(#request{from = From, style = Style, ref = Ref}, Tick, Link = #link{pending = Pending}) ->
+    Id = gen_driver_proto:free_id(Link#link.next_id, Pending),
+    Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
+    {Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1}}.
+
+%% @doc Send a batch, cancels first. Only while there is room. What cannot be sent
+%% ends the link, but by way of the mailbox: answers may be waiting there.
+-spec send(iodata(), link()) -> link().
+send(Frames, Link = #link{sending = idle, control = Control, socket = Socket}) ->
+    Data = [Control, Frames],
+    Sent = Link#link{control = []},
+    case erlang:port_info(Socket, queue_size) of
+        {queue_size, 0} ->
+            case gen_tcp:send(Socket, Data) of
+                ok -> Sent;
+                {error, Reason} -> failed(Reason, Sent)
+            end;
+        {queue_size, _} ->
+            Writing = with_writer(Sent),
+            ok = gen_driver_writer:send(Writing#link.writer, Data),
+            Writing#link{sending = busy};
+        undefined ->
+            failed(closed, Sent)
+    end.
+
+failed(Reason, Link = #link{socket = Socket}) ->
+    self() ! {gen_driver_writer, Socket, {error, Reason}},
+    broken(Link).
+
+with_writer(Link = #link{writer = none, socket = Socket}) ->
+    Link#link{writer = gen_driver_writer:start_link(Socket)};
+with_writer(Link) ->
+    Link.
+
+%% @doc The writer's batch is out.
+-spec sent(link()) -> link().
+sent(Link = #link{sending = busy}) -> Link#link{sending = idle};
+sent(Link = #link{sending = closed}) -> Link.
+
+%% @doc Nothing can be sent any more; what has come is still read.
+-spec broken(link()) -> link().
+broken(Link) ->
+    Link#link{sending = closed}.
+
+%% @doc Bytes came: calls are answered. `lost' when nothing more can be made of this socket.
+-spec data(binary(), link()) -> {ok, link()} | {goodbye, Reason :: binary(), link()} | {lost, Reason :: term(), link()}.
+data(Data, Link = #link{cutter = Cutter}) ->
+    case gen_driver_frame:cut(Data, Cutter) of
+        {ok, Frames, Rest} ->
+            frames(Frames, Link#link{cutter = Rest});
+        {error, Frames, Reason} ->
+            case frames(Frames, Link) of
+                {ok, Answered} -> {lost, Reason, Answered};
+                Ended -> Ended
+            end
+    end.
+
+frames([], Link) ->
+    {ok, Link};
+frames([Frame | Frames], Link) ->
+    case gen_driver_proto:decode(Frame) of
+        {reply, Id, BodyAt} ->
+            frames(Frames, final(Id, {reply, BodyAt, Frame}, Link));
+        {failed, Id, Reason} ->
+            frames(Frames, final(Id, {failed, Reason}, Link));
+        {goodbye, <<"draining">>} ->
+            frames(Frames, Link#link{draining = true});
+        {goodbye, Reason} ->
+            {goodbye, Reason, Link};
+        {pong, _Id} ->
+            frames(Frames, Link);
+        {unasked, _Kind} ->
+            frames(Frames, Link);
+        bad_frame ->
+            {lost, bad_frame, Link}
+    end.
+
+%% A final frame for an id that is not in flight is ignored.
+final(Id, Outcome, Link = #link{pending = Pending}) ->
+    case maps:take(Id, Pending) of
+        {Call, Rest} ->
+            answer(Call, Outcome, Link),
+            unwatch(Call, Link#link{pending = Rest});
+        error ->
+            Link
+    end.
+
+answer(#call{from = nobody}, _Outcome, _Link) ->
+    ok;
+answer(#call{from = From, style = Style}, {reply, BodyAt, Frame}, Link) ->
+    gen_driver_answer:reply(From, Style, BodyAt, Frame, Link#link.undecodable);
+answer(#call{from = From, style = Style}, {failed, Reason}, _Link) ->
+    gen_driver_answer:failed(From, Style, Reason).
+
+unwatch(#call{monitor = none}, Link) ->
+    Link;
+unwatch(#call{monitor = Monitor}, Link = #link{watched = Watched}) ->
+    true = demonitor(Monitor, [flush]),
+    Link#link{watched = maps:remove(Monitor, Watched)}.
+
+%% @doc Callers gave up: forget them and ask the host to forget their calls.
+-spec cancel(#{reference() => true}, link()) -> link().
+cancel(Refs, Link = #link{pending = Pending}) ->
+    maps:fold(fun(Id, #call{ref = Ref} = Call, Acc) when is_map_key(Ref, Refs) -> abandon(Id, Call, Acc);
+                 (_Id, _Call, Acc) -> Acc
+              end, Link, Pending).
+
+abandon(Id, Call, Link = #link{pending = Pending}) ->
+    Left = unwatch(Call, Link),
+    tell(Id, Left#link{pending = Pending#{Id := Call#call{from = nobody, ref = none, monitor = none}}}).
+
+tell(_Id, Link = #link{sending = closed}) ->
+    Link;
+tell(Id, Link = #link{control = Control}) ->
+    Link#link{control = [Control, gen_driver_frame:join(gen_driver_proto:encode_cancel(Id))]}.
+
+%% @doc Monitor the callers of calls from before `Tick': most calls are answered sooner.
+-spec watch(Tick :: integer(), link()) -> link().
+watch(Tick, Link = #link{pending = Pending}) ->
+    maps:fold(fun(Id, #call{tick = Since, monitor = none, from = {Pid, _}} = Call, Acc) when Since < Tick ->
+                      Monitor = monitor(process, Pid),
+                      Acc#link{pending = (Acc#link.pending)#{Id := Call#call{monitor = Monitor}},
+                               watched = (Acc#link.watched)#{Monitor => Id}};
+                 (_Id, _Call, Acc) -> Acc
+              end, Link, Pending).
+
+%% @doc A caller died.
+-spec down(reference(), link()) -> {ok, link()} | not_mine.
+down(Monitor, Link = #link{watched = Watched, pending = Pending}) ->
+    case Watched of
+        #{Monitor := Id} -> {ok, abandon(Id, maps:get(Id, Pending), Link)};
+        #{} -> not_mine
+    end.
+
+%% @doc Nothing more will be asked here: half-close once all is out. Answers still come.
+-spec finish(link()) -> link().
+finish(Link = #link{sending = closed}) ->
+    Link;
+finish(Link) ->
+    Writing = with_writer(Link),
+    ok = gen_driver_writer:half_close(Writing#link.writer),
+    broken(Writing).
+
+%% @doc The end: everybody in flight hears `Reason', once. `polite': what is in the
+%% kernel's hands may still go out; `abrupt': a close that waits for nobody.
+-spec give_up(gen_driver_proto:failed_reason(), polite | abrupt, link()) -> ok.
+give_up(Reason, Manner, Link = #link{socket = Socket, pending = Pending, writer = Writer}) ->
+    _ = is_pid(Writer) andalso gen_driver_writer:stop(Writer),
+    ok = close(Manner, Socket),
+    maps:foreach(fun(_Id, Call) -> answer(Call, {failed, Reason}, Link) end, Pending),
+    lists:foreach(fun(Monitor) -> demonitor(Monitor, [flush]) end, maps:keys(Link#link.watched)).
+
+%% A plain close waits up to 5 s for what the driver holds back. With nothing held
+%% back it does not, and the last casts still arrive.
+close(polite, Socket) ->
+    case erlang:port_info(Socket, queue_size) of
+        {queue_size, 0} -> gen_tcp:close(Socket);
+        _ -> close(abrupt, Socket)
+    end;
+close(abrupt, Socket) ->
+    %% An error says that it is closed already.
+    _ = inet:setopts(Socket, [{linger, {true, 0}}]),
+    gen_tcp:close(Socket).
+
+%% @doc How many calls may be entered and sent now; `blocked' when nothing can be sent.
+-spec room(link()) -> non_neg_integer() | blocked.
+room(#link{sending = idle, pending = Pending, max_in_flight = Max}) -> max(0, Max - map_size(Pending));
+room(#link{}) -> blocked.
+
+%% @doc Whether cancels wait to be sent.
+-spec has_control(link()) -> boolean().
+has_control(#link{control = Control}) ->
+    Control =/= [].
+
+-spec in_flight(link()) -> non_neg_integer().
+in_flight(#link{pending = Pending}) ->
+    map_size(Pending).
+
+-spec welcome(link()) -> gen_driver_handshake:welcome().
+welcome(#link{welcome = Welcome}) ->
+    Welcome.
+
+%% @doc Whether the host asked to be left.
+-spec is_draining(link()) -> boolean().
+is_draining(#link{draining = Draining}) ->
+    Draining.
+
+%% @doc Whether the stream stands inside a frame.
+-spec mid_frame(link()) -> boolean().
+mid_frame(#link{cutter = Cutter}) ->
+    not gen_driver_frame:is_empty(Cutter).

@@ -1,0 +1,66 @@
+%% SPDX-License-Identifier: MIT
+%% @doc Places in a client's queue, taken by callers before they send.
+%%
+%% A mailbox cannot be bounded by its owner: what is refused there has already
+%% been sent. So a caller takes a place in a counter first and the client gives
+%% it back when the request leaves its queue. Callers find the counter under the
+%% client's pid in persistent_term: a client lives long, and a lookup costs next to
+%% nothing and needs no process to own a table.
+-module(gen_driver_places).
+
+-export([open/2, close/1, take/2, give/3, taken/1]).
+-export_type([places/0]).
+
+-type bounds() :: {Requests :: pos_integer(), Bytes :: pos_integer()}.
+-opaque places() :: {atomics:atomics_ref(), bounds()}.
+
+-define(KEY(Pid), {?MODULE, Pid}).
+-define(REQUESTS, 1).
+-define(BYTES, 2).
+
+%% @doc Open the places of a client; those of clients that were killed go.
+-spec open(pid(), bounds()) -> places().
+open(Pid, Bounds) ->
+    lists:foreach(fun close/1, [Dead || {?KEY(Dead), _} <- persistent_term:get(),
+                                        not is_process_alive(Dead)]),
+    Places = {atomics:new(2, [{signed, true}]), Bounds},
+    persistent_term:put(?KEY(Pid), Places),
+    Places.
+
+%% @doc The client ends.
+-spec close(pid()) -> ok.
+close(Pid) ->
+    _ = persistent_term:erase(?KEY(Pid)),
+    ok.
+
+%% @doc Take a place for a request of `Size' bytes. `nobody' when there is no such client: sending
+%% will tell.
+-spec take(pid(), Size :: non_neg_integer()) -> taken | full | nobody.
+take(Pid, Size) ->
+    case persistent_term:get(?KEY(Pid), nobody) of
+        nobody -> nobody;
+        Places -> count(Places, Size)
+    end.
+
+count({Counter, {MaxRequests, MaxBytes}} = Places, Size) ->
+    Requests = atomics:add_get(Counter, ?REQUESTS, 1),
+    Bytes = atomics:add_get(Counter, ?BYTES, Size),
+    %% A single large one passes when nothing else waits: it could never pass otherwise.
+    case Requests =< MaxRequests andalso (Bytes =< MaxBytes orelse Requests =:= 1) of
+        true ->
+            taken;
+        false ->
+            give(Places, 1, Size),
+            full
+    end.
+
+%% @doc Give back what `Requests' requests of together `Size' bytes had taken.
+-spec give(places(), Requests :: non_neg_integer(), Size :: non_neg_integer()) -> ok.
+give({Counter, _}, Requests, Size) ->
+    atomics:sub(Counter, ?REQUESTS, Requests),
+    atomics:sub(Counter, ?BYTES, Size).
+
+%% @doc How many are taken.
+-spec taken(places()) -> {Requests :: integer(), Bytes :: integer()}.
+taken({Counter, _}) ->
+    {atomics:get(Counter, ?REQUESTS), atomics:get(Counter, ?BYTES)}.

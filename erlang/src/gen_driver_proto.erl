@@ -1,0 +1,192 @@
+%% SPDX-License-Identifier: MIT
+%% @doc Requests to frames and frames to answers (docs/protocol.md). Pure.
+%%
+%% An envelope is read by hand, so that no atom, and nothing else, is made of a
+%% frame before its kind and its id are known: a reply that cannot be decoded is
+%% its caller's trouble and nobody else's. The term inside is then decoded from
+%% the whole frame: re-headed, a tail could begin with a tag that is only
+%% allowed, or forbidden, at the beginning.
+-module(gen_driver_proto).
+
+-export([encode_params/1, encode_call/4, encode_cast/3, encode_cancel/1, encode_ping/1]).
+-export([decode/1, reply_term/2, retryable/1, free_id/2]).
+-export_type([id/0, command/0, params/0, options/0, answer/0, failed_reason/0, not_run/0, may_have_run/0]).
+
+-type id() :: 0..16#7fffffff.
+-type command() :: 0..16#3fffffff.
+%% A term in External Term Format without its version byte.
+-type params() :: none | binary().
+-type options() :: #{timeout => 0..16#ffffffff, key => 0..16#ffffffff, trace => binary()}.
+
+-type not_run() :: overloaded | expired | cancelled | draining | unavailable | not_run
+                 | bad_request | quarantined.
+-type may_have_run() :: crashed | interrupted | timeout | bad_reply | undecodable | disconnected.
+-type failed_reason() :: not_run() | may_have_run().
+
+-type answer() ::
+    {reply, id(), BodyAt :: pos_integer()}
+  | {failed, id(), failed_reason()}
+  | {pong, id()}
+  | {goodbye, Reason :: binary()}
+  | {unasked, part | note}
+  | bad_frame.
+
+-define(VERSION, 131).
+-define(NIL, 106).
+-define(MAX_ID, 16#7fffffff).
+
+%% @doc Parameters, encoded once: by the caller, or by the server for a plain call.
+-spec encode_params(term()) -> binary().
+encode_params(Params) ->
+    <<?VERSION, Encoded/binary>> = term_to_binary(Params),
+    Encoded.
+
+%% @doc `{call, Id, Cmd}', `{call, Id, Cmd, Params}' or `{call, Id, Cmd, Params, Options}'.
+-spec encode_call(id(), command(), params(), options()) -> iodata().
+encode_call(Id, Command, none, Options) when map_size(Options) =:= 0 ->
+    <<?VERSION, 104, 3, 119, 4, "call", (int(Id))/binary, (int(Command))/binary>>;
+encode_call(Id, Command, Params, Options) when map_size(Options) =:= 0 ->
+    [<<?VERSION, 104, 4, 119, 4, "call", (int(Id))/binary, (int(Command))/binary>>, Params];
+encode_call(Id, Command, Params, Options) ->
+    [<<?VERSION, 104, 5, 119, 4, "call", (int(Id))/binary, (int(Command))/binary>>,
+     params_or_nil(Params), encode_params(Options)].
+
+%% @doc `{cast, Cmd}', `{cast, Cmd, Params}' or `{cast, Cmd, Params, Options}'.
+-spec encode_cast(command(), params(), options()) -> iodata().
+encode_cast(Command, none, Options) when map_size(Options) =:= 0 ->
+    <<?VERSION, 104, 2, 119, 4, "cast", (int(Command))/binary>>;
+encode_cast(Command, Params, Options) when map_size(Options) =:= 0 ->
+    [<<?VERSION, 104, 3, 119, 4, "cast", (int(Command))/binary>>, Params];
+encode_cast(Command, Params, Options) ->
+    [<<?VERSION, 104, 4, 119, 4, "cast", (int(Command))/binary>>,
+     params_or_nil(Params), encode_params(Options)].
+
+%% @doc `{cancel, Id}'.
+-spec encode_cancel(id()) -> iodata().
+encode_cancel(Id) ->
+    <<?VERSION, 104, 2, 119, 6, "cancel", (int(Id))/binary>>.
+
+%% @doc `{ping, Id}'.
+-spec encode_ping(id()) -> iodata().
+encode_ping(Id) ->
+    <<?VERSION, 104, 2, 119, 4, "ping", (int(Id))/binary>>.
+
+int(N) when N < 256 -> <<97, N>>;
+int(N) -> <<98, N:32>>.
+
+params_or_nil(none) -> <<?NIL>>;
+params_or_nil(Params) -> Params.
+
+%% @doc What a frame from the host is. Of a reply only kind and id are read: `reply_term/2' gives
+%% the term.
+-spec decode(Frame :: binary()) -> answer().
+decode(<<?VERSION, 104, 3, 119, 5, "reply", 97, Id, _, _/binary>>) ->
+    {reply, Id, 12};
+decode(<<?VERSION, 104, 3, 119, 5, "reply", 98, 0:1, Id:31, _, _/binary>>) ->
+    {reply, Id, 15};
+decode(<<?VERSION, 104, Arity, Rest/binary>> = Frame) ->
+    case atom(Rest) of
+        {Tag, Body} -> decode(Arity, Tag, Body, byte_size(Frame));
+        none -> bad_frame
+    end;
+decode(_) ->
+    bad_frame.
+
+decode(3, <<"reply">>, Body, Size) ->
+    case id(Body) of
+        {Id, Term} when Term =/= <<>> -> {reply, Id, Size - byte_size(Term)};
+        _ -> bad_frame
+    end;
+decode(3, <<"failed">>, Body, _Size) ->
+    case id(Body) of
+        {Id, Term} -> failed(Id, atom(Term));
+        none -> bad_frame
+    end;
+decode(2, <<"pong">>, Body, _Size) ->
+    case id(Body) of
+        {Id, <<>>} -> {pong, Id};
+        _ -> bad_frame
+    end;
+decode(2, <<"goodbye">>, Body, _Size) ->
+    case atom(Body) of
+        {Reason, <<>>} -> {goodbye, Reason};
+        _ -> bad_frame
+    end;
+decode(3, <<"part">>, _Body, _Size) ->
+    {unasked, part};
+decode(2, <<"note">>, _Body, _Size) ->
+    {unasked, note};
+decode(_Arity, _Tag, _Body, _Size) ->
+    bad_frame.
+
+failed(Id, {Reason, <<>>}) -> {failed, Id, failed_reason(Reason)};
+failed(_Id, _) -> bad_frame.
+
+atom(<<119, Size, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
+atom(<<100, Size:16, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
+atom(<<118, Size:16, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
+atom(<<115, Size, Name:Size/binary, Rest/binary>>) -> {Name, Rest};
+atom(_) -> none.
+
+id(<<97, Id, Rest/binary>>) -> {Id, Rest};
+id(<<98, 0:1, Id:31, Rest/binary>>) -> {Id, Rest};
+id(_) -> none.
+
+failed_reason(<<"overloaded">>) -> overloaded;
+failed_reason(<<"expired">>) -> expired;
+failed_reason(<<"cancelled">>) -> cancelled;
+failed_reason(<<"draining">>) -> draining;
+failed_reason(<<"unavailable">>) -> unavailable;
+failed_reason(<<"not_run">>) -> not_run;
+failed_reason(<<"bad_request">>) -> bad_request;
+failed_reason(<<"quarantined">>) -> quarantined;
+failed_reason(<<"crashed">>) -> crashed;
+failed_reason(<<"interrupted">>) -> interrupted;
+failed_reason(<<"timeout">>) -> timeout;
+failed_reason(<<"bad_reply">>) -> bad_reply;
+%% A word of a later version: the closed set stays closed, and it may have run.
+failed_reason(_) -> undecodable.
+
+%% @doc The term of a reply whose body begins at `BodyAt'; `undecodable' when it is not a term this
+%% node takes: an atom it does not know, NaN, a fun, bytes left over.
+-spec reply_term(Frame :: binary(), BodyAt :: pos_integer()) -> {ok, term()} | undecodable.
+reply_term(Frame, BodyAt) ->
+    try binary_to_term(Frame, [safe, used]) of
+        {{reply, _Id, Term}, Used} when Used =:= byte_size(Frame) ->
+            case may_hold_fun(Frame, BodyAt) andalso holds_fun(Term) of
+                true -> undecodable;
+                false -> {ok, Term}
+            end;
+        _ ->
+            undecodable
+    catch
+        error:badarg -> undecodable;
+        error:system_limit -> undecodable
+    end.
+
+%% `safe' lets funs in. Only a frame that has their tag (112, 113) anywhere is walked.
+may_hold_fun(Frame, BodyAt) ->
+    nomatch =/= binary:match(Frame, [<<112>>, <<113>>], [{scope, {BodyAt, byte_size(Frame) - BodyAt}}]).
+
+holds_fun([Head | Tail]) -> holds_fun(Head) orelse holds_fun(Tail);
+holds_fun(Tuple) when is_tuple(Tuple) -> holds_fun(tuple_to_list(Tuple));
+holds_fun(Map) when is_map(Map) -> holds_fun(maps:to_list(Map));
+holds_fun(Term) -> is_function(Term).
+
+%% @doc Whether a call that failed so certainly never started.
+-spec retryable(failed_reason()) -> boolean().
+retryable(overloaded) -> true;
+retryable(expired) -> true;
+retryable(cancelled) -> true;
+retryable(draining) -> true;
+retryable(unavailable) -> true;
+retryable(not_run) -> true;
+retryable(bad_request) -> true;
+retryable(quarantined) -> true;
+retryable(Reason) when is_atom(Reason) -> false.
+
+%% @doc The first id from `Id' on, round and round, that is not a key of `Taken'.
+-spec free_id(non_neg_integer(), Taken :: #{id() => term()}) -> id().
+free_id(Id, Taken) when Id > ?MAX_ID -> free_id(0, Taken);
+free_id(Id, Taken) when is_map_key(Id, Taken) -> free_id(Id + 1, Taken);
+free_id(Id, _Taken) -> Id.

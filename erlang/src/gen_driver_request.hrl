@@ -1,0 +1,19 @@
+%% SPDX-License-Identifier: MIT
+%% One request on its way through the client: what a caller hands in, what
+%% waits in the queue, what a link takes.
+
+-record(request, {
+    from = cast :: cast | gen_server:from(),
+    %% plain: gen_server:call({port, ..}); the server decodes, the caller gets the term.
+    %% own: gen_driver_tcp:call; the caller gets the frame and decodes it itself.
+    style = plain :: plain | own,
+    ref = none :: none | reference(),           % own calls: what a cancel names
+    command = 0 :: gen_driver_proto:command() | binary(),
+    params = none :: gen_driver_proto:params(),
+    options = #{} :: gen_driver_proto:options(),
+    size = 0 :: non_neg_integer(),              % bytes of params
+    placed = false :: boolean(),                % holds a place in gen_driver_places
+    %% Monotonic milliseconds; {in, Ms}: sent from another node, whose clock is not ours.
+    deadline = infinity :: infinity | integer() | {in, non_neg_integer()},
+    patience = infinity :: infinity | integer() % until when it waits for a link
+}).

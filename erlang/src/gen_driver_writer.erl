@@ -1,0 +1,43 @@
+%% SPDX-License-Identifier: MIT
+%% @doc Sends for a client whose socket is full: the process that may block, linked to the one that may not.
+%%
+%% One batch is outstanding at a time; the client keeps the rest and counts it.
+-module(gen_driver_writer).
+
+-export([start_link/1, send/2, half_close/1, stop/1]).
+
+%% @doc A writer for a socket of the calling process.
+-spec start_link(gen_tcp:socket()) -> pid().
+start_link(Socket) ->
+    Owner = self(),
+    spawn_link(fun() -> loop(Owner, Socket) end).
+
+%% @doc Send; the owner gets `{gen_driver_writer, Socket, ok | {error, Reason}}' when it is done.
+-spec send(pid(), iodata()) -> ok.
+send(Writer, Data) ->
+    Writer ! {send, Data},
+    ok.
+
+%% @doc Shut the sending side down once everything handed in has gone out. Says nothing.
+-spec half_close(pid()) -> ok.
+half_close(Writer) ->
+    Writer ! half_close,
+    ok.
+
+%% @doc End it wherever it is, in the middle of a send too.
+-spec stop(pid()) -> ok.
+stop(Writer) ->
+    unlink(Writer),
+    exit(Writer, kill),
+    receive {'EXIT', Writer, _} -> ok after 0 -> ok end.
+
+loop(Owner, Socket) ->
+    receive
+        {send, Data} ->
+            Owner ! {?MODULE, Socket, gen_tcp:send(Socket, Data)},
+            loop(Owner, Socket);
+        half_close ->
+            %% An error means that the link is gone: the owner hears of that from the socket.
+            _ = gen_tcp:shutdown(Socket, write),
+            loop(Owner, Socket)
+    end.

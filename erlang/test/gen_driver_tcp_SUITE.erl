@@ -1,0 +1,543 @@
+%% SPDX-License-Identifier: MIT
+%% Calls, casts, their answers and their bounds, against a service played by hand.
+-module(gen_driver_tcp_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-compile(export_all).
+-compile(nowarn_export_all).
+
+-import(gen_driver_fake, [welcome/1, welcome/2, recv/1, recv/2, recv_calls/2, send/2, send_raw/2,
+                          async/1, outcome/1, drained/1]).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [{group, requests}, {group, answers}, {group, callers}, {group, bounds}, {group, process}].
+
+groups() ->
+    [{requests, [parallel],
+      [forms_on_the_wire, options_on_the_wire, plain_timeout_goes_on_the_wire, commands_by_name,
+       commands_out_of_range, too_large_a_request_costs_its_caller_only, wrong_options_are_a_crash]},
+     {answers, [parallel],
+      [answers_in_any_order, unknown_and_repeated_ids_are_ignored, service_word_and_driver_word,
+       undecodable_is_one_callers_trouble, driver_atoms_on_request, large_replies, dribbled_bytes,
+       parts_notes_and_pongs_are_ignored]},
+     {callers, [parallel],
+      [own_timeout_cancels, words_beyond_the_deadline_are_waited_for, an_id_is_taken_until_its_final_frame,
+       dead_caller_is_cancelled, many_timeouts_at_once, no_client]},
+     {bounds, [parallel],
+      [places_are_taken_before_sending, plain_requests_beyond_the_bound, bytes_are_bounded_too,
+       in_flight_is_bounded, expired_in_the_queue, peer_that_stops_reading, batch_is_one_send,
+       flood_does_not_starve]},
+     {process, [],
+      [names, under_a_supervisor, stop_answers_everybody, casts_go_out_before_stop, status_hides_parameters,
+       unknown_messages_are_logged, info_tells, another_node]}].
+
+init_per_testcase(_Case, Config) ->
+    Listener = gen_driver_fake:listen(),
+    [{listener, Listener} | Config].
+
+end_per_testcase(_Case, Config) ->
+    gen_driver_fake:close(?config(listener, Config)).
+
+%% A connected client and the service's end of its connection.
+connected(Config) ->
+    connected(#{}, #{}, Config).
+
+connected(Options, Welcome, Config) ->
+    Client = client(Options, Config),
+    Conn = welcome(?config(listener, Config), Welcome),
+    ok = gen_driver_tcp:await(Client, 5000),
+    {Client, Conn}.
+
+client(Options, Config) ->
+    Connect = gen_driver_fake:url(?config(listener, Config)),
+    {ok, Client} = gen_driver_tcp:start_link(maps:merge(#{instance => sum, connect => Connect}, Options)),
+    Client.
+
+call(Client, Command, Params, Options) ->
+    async(fun() -> gen_driver_tcp:call(Client, Command, Params, Options) end).
+
+plain(Client, Request) ->
+    async(fun() -> gen_server:call(Client, Request) end).
+
+%%% Requests
+
+forms_on_the_wire(Config) ->
+    {Client, Conn} = connected(Config),
+    A = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    B = plain(Client, {port, 2, [1, 2.5, {a, <<"b">>}]}),
+    {call, 1, 2, [1, 2.5, {a, <<"b">>}]} = recv(Conn),
+    C = async(fun() -> gen_driver_tcp:call(Client, 1 bsl 30 - 1) end),
+    {call, 2, 16#3fffffff, [], #{timeout := _}} = recv(Conn),
+    D = call(Client, 300, #{x => y}, infinity),
+    {call, 3, 300, #{x := y}} = recv(Conn),
+    ok = gen_server:cast(Client, {port, 7}),
+    {cast, 7} = recv(Conn),
+    ok = gen_server:cast(Client, {port, 8, -0.0}),
+    {cast, 8, _} = recv(Conn),
+    ok = gen_driver_tcp:cast(Client, 9),
+    {cast, 9} = recv(Conn),
+    ok = gen_driver_tcp:cast(Client, 9, 1 bsl 100),
+    {cast, 9, 1267650600228229401496703205376} = recv(Conn),
+    [send(Conn, {reply, Id, {ok, Id}}) || Id <- lists:seq(0, 3)],
+    [{ok, 0}, {ok, 1}, {ok, 2}, {ok, 3}] = [outcome(Call) || Call <- [A, B, C, D]].
+
+options_on_the_wire(Config) ->
+    {Client, Conn} = connected(Config),
+    Call = call(Client, 1, x, #{timeout => 60000, key => 16#ffffffff, trace => <<"t">>}),
+    {call, 0, 1, x, #{timeout := Left, key := 16#ffffffff, trace := <<"t">>}} = recv(Conn),
+    ?assert(Left > 50000 andalso Left =< 60000),
+    ok = gen_driver_tcp:cast(Client, 2, y, [{key, 3}]),
+    {cast, 2, y, #{key := 3} = Options} = recv(Conn),
+    ?assertEqual([key], maps:keys(Options)),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(Call).
+
+plain_timeout_goes_on_the_wire(Config) ->
+    {Client, Conn} = connected(#{plain_timeout => 30000}, #{}, Config),
+    Call = plain(Client, {port, 1}),
+    {call, 0, 1, [], #{timeout := Left}} = recv(Conn),
+    ?assert(Left > 20000 andalso Left =< 30000),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(Call).
+
+commands_by_name(Config) ->
+    {Client, Conn} = connected(#{}, #{commands => #{<<"sum">> => 77}}, Config),
+    ok = gen_driver_tcp:cast(Client, sum),
+    {cast, 77} = recv(Conn),
+    ok = gen_server:cast(Client, {port, <<"sum">>, 1}),
+    {cast, 77, 1} = recv(Conn),
+    {error, {unknown_command, <<"product">>}} = gen_driver_tcp:call(Client, product),
+    {error, {unknown_command, <<"product">>}} = gen_server:call(Client, {port, product}),
+    ok = gen_driver_tcp:cast(Client, product),
+    until(Client, fun(#{casts_dropped := Dropped}) -> Dropped =:= 1 end).
+
+commands_out_of_range(Config) ->
+    {Client, Conn} = connected(Config),
+    Bad = {error, {failed, bad_request}},
+    [Bad, Bad, Bad, Bad] = [gen_driver_tcp:call(Client, C) || C <- [-1, 1 bsl 30, 1.0, "sum"]],
+    [Bad, Bad] = [gen_server:call(Client, {port, C}) || C <- [-1, {sum}]],
+    Bad = gen_driver_tcp:cast(Client, -1),
+    ok = gen_driver_tcp:cast(Client, 1),
+    {cast, 1} = recv(Conn).
+
+too_large_a_request_costs_its_caller_only(Config) ->
+    {Client, Conn} = connected(#{}, #{limits => #{frame => 1000}}, Config),
+    Large = binary:copy(<<0>>, 1000),
+    {error, {failed, bad_request}} = gen_driver_tcp:call(Client, 1, Large),
+    {error, {failed, bad_request}} = gen_server:call(Client, {port, 1, Large}),
+    {error, {failed, bad_request}} = gen_driver_tcp:call(Client, 1, [], #{trace => Large}),
+    ok = gen_driver_tcp:cast(Client, 1, binary:copy(<<0>>, 800)),
+    {cast, 1, _} = recv(Conn).
+
+wrong_options_are_a_crash(Config) ->
+    {Client, _} = connected(Config),
+    ?assertError({bad_option, {key, -1}}, gen_driver_tcp:call(Client, 1, [], #{key => -1})),
+    ?assertError({bad_option, {deadline, 1}}, gen_driver_tcp:call(Client, 1, [], [{deadline, 1}])),
+    ?assertError({bad_option, {timeout, -1}}, gen_driver_tcp:call(Client, 1, [], -1)),
+    ?assertError({bad_option, {trace, t}}, gen_driver_tcp:cast(Client, 1, [], #{trace => t})).
+
+%%% Answers
+
+answers_in_any_order(Config) ->
+    {Client, Conn} = connected(Config),
+    Calls = [case N rem 2 of
+                 0 -> plain(Client, {port, 1, N});
+                 1 -> call(Client, 1, N, 30000)
+             end || N <- lists:seq(1, 300)],
+    Requests = recv_calls(Conn, 300),
+    ?assertEqual(300, length(lists:usort([element(2, R) || R <- Requests]))),
+    Shuffled = [R || {_, R} <- lists:sort([{rand:uniform(), R} || R <- Requests])],
+    [send(Conn, {reply, element(2, R), {ok, element(4, R)}}) || R <- Shuffled],
+    ?assertEqual([{ok, N} || N <- lists:seq(1, 300)], [outcome(C) || C <- Calls]).
+
+unknown_and_repeated_ids_are_ignored(Config) ->
+    {Client, Conn} = connected(Config),
+    send(Conn, {reply, 1000, early}),
+    send(Conn, {failed, 2147483647, crashed}),
+    drained(Client),
+    A = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    send(Conn, {reply, 0, first}),
+    send(Conn, {reply, 0, second}),
+    first = outcome(A),
+    B = plain(Client, {port, 1}),
+    {call, 1, 1} = recv(Conn),
+    send(Conn, {failed, 0, crashed}),
+    send(Conn, {reply, 1, mine}),
+    mine = outcome(B).
+
+service_word_and_driver_word(Config) ->
+    {Client, Conn} = connected(Config),
+    Safe = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined],
+    Run = [crashed, interrupted, timeout, bad_reply],
+    [begin
+         {plain, Answer} = {plain, answered(plain(Client, {port, 1}), fun(Id) -> {failed, Id, Reason} end, Conn)},
+         {own, Answer} = {own, answered(call(Client, 1, [], infinity), fun(Id) -> {failed, Id, Reason} end, Conn)},
+         ?assertEqual({error, {failed, Reason}}, Answer),
+         ?assertEqual(lists:member(Reason, Safe), gen_driver_tcp:retryable(Answer))
+     end || Reason <- Safe ++ Run],
+    Said = answered(call(Client, 1, [], infinity), fun(Id) -> {reply, Id, {error, expired}} end, Conn),
+    ?assertEqual({error, expired}, Said),
+    ?assertNot(gen_driver_tcp:retryable(Said)),
+    %% A word of a later version.
+    Later = answered(call(Client, 1, [], infinity), fun(Id) -> {failed, Id, a_word_of_later} end, Conn),
+    ?assertEqual({error, {failed, undecodable}}, Later).
+
+answered(Call, Answer, Conn) ->
+    Request = recv(Conn),
+    send(Conn, Answer(element(2, Request))),
+    outcome(Call).
+
+undecodable_is_one_callers_trouble(Config) ->
+    {Client, Conn} = connected(Config),
+    Other = plain(Client, {port, 9}),
+    {call, 0, 9} = recv(Conn),
+    Bodies = [<<119, 28, "an_atom_nobody_has_ever_made">>,
+              <<100, 0, 29, "another_atom_nobody_ever_made">>,
+              <<70, 16#7ff8:16, 0:48>>,                         % NaN
+              <<70, 16#7ff0:16, 0:48>>,                         % infinity
+              <<116, 2:32, 97, 1, 97, 1, 97, 1, 97, 2>>,        % a key twice
+              <<97, 1, 97, 2>>,                                 % bytes left over
+              <<80, 0, 0, 0, 2, 120, 156, 75, 4, 0, 0, 98, 0, 98>>,
+              external(fun os:cmd/1),
+              external([1, {#{k => fun lists:map/2}}]),
+              external(fun(X) -> X end),
+              <<98>>],
+    [begin
+         ?assertEqual({error, {failed, undecodable}}, with_body(plain(Client, {port, 1}), Body, Conn)),
+         ?assertEqual({error, {failed, undecodable}}, with_body(call(Client, 1, [], infinity), Body, Conn))
+     end || Body <- Bodies],
+    %% Those bytes alone do not make a fun.
+    ?assertEqual(<<"pq">>, with_body(plain(Client, {port, 1}), external(<<"pq">>), Conn)),
+    send(Conn, {reply, 0, untouched}),
+    untouched = outcome(Other).
+
+external(Term) ->
+    <<131, Body/binary>> = term_to_binary(Term),
+    Body.
+
+with_body(Call, Body, Conn) ->
+    Request = recv(Conn),
+    Frame = <<131, 104, 3, 119, 5, "reply", 97, (element(2, Request)), Body/binary>>,
+    send_raw(Conn, [<<(byte_size(Frame)):32>>, Frame]),
+    outcome(Call).
+
+driver_atoms_on_request(Config) ->
+    Body = <<119, 22, "made_because_asked_for">>,
+    {_, Conn1} = {Plain, _} = connected(#{}, #{atoms => [<<"made_because_asked_for">>]}, Config),
+    {error, {failed, undecodable}} = with_body(plain(Plain, {port, 1}), Body, Conn1),
+    {_, Conn2} = {Asking, _} = connected(#{driver_atoms => true}, #{atoms => [<<"made_because_asked_for">>]}, Config),
+    Atom = with_body(plain(Asking, {port, 1}), Body, Conn2),
+    ?assertEqual(<<"made_because_asked_for">>, atom_to_binary(Atom)).
+
+large_replies(Config) ->
+    {Client, Conn} = connected(Config),
+    Large = {ok, [lists:seq(1, 100000), binary:copy(<<"q">>, 1 bsl 20)]},
+    ?assertEqual(Large, answered(plain(Client, {port, 1}), fun(Id) -> {reply, Id, Large} end, Conn)),
+    ?assertEqual(Large, answered(call(Client, 1, [], infinity), fun(Id) -> {reply, Id, Large} end, Conn)),
+    Fun = {ok, [lists:seq(1, 100000), fun os:cmd/1]},
+    Undecodable = {error, {failed, undecodable}},
+    ?assertEqual(Undecodable, answered(plain(Client, {port, 1}), fun(Id) -> {reply, Id, Fun} end, Conn)),
+    ?assertEqual(Undecodable, answered(call(Client, 1, [], infinity), fun(Id) -> {reply, Id, Fun} end, Conn)).
+
+dribbled_bytes(Config) ->
+    {Client, Conn} = connected(Config),
+    Calls = [plain(Client, {port, N}) || N <- [1, 2]],
+    [{call, A, _}, {call, B, _}] = recv_calls(Conn, 2),
+    Bytes = <<(gen_driver_fake:frame({reply, A, {ok, <<"dribbled">>}}))/binary,
+              (gen_driver_fake:frame({reply, B, {ok, <<"dribbled">>}}))/binary>>,
+    [begin send_raw(Conn, [Byte]), drained(Client) end || <<Byte>> <= Bytes],
+    [{ok, <<"dribbled">>}, {ok, <<"dribbled">>}] = [outcome(C) || C <- Calls].
+
+parts_notes_and_pongs_are_ignored(Config) ->
+    {Client, Conn} = connected(Config),
+    Call = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    [send(Conn, Frame) || Frame <- [{part, 0, piece}, {note, unasked}, {pong, 0}, {reply, 0, whole}]],
+    whole = outcome(Call).
+
+%%% Callers
+
+own_timeout_cancels(Config) ->
+    {Client, Conn} = connected(Config),
+    Start = erlang:monotonic_time(millisecond),
+    {error, {failed, timeout}} = gen_driver_tcp:call(Client, 1, [], 50),
+    ?assert(erlang:monotonic_time(millisecond) - Start >= 150),
+    {call, 0, 1, [], #{timeout := _}} = recv(Conn),
+    {cancel, 0} = recv(Conn),
+    send(Conn, {reply, 0, late}),
+    drained(Client),
+    {messages, []} = process_info(self(), messages).
+
+words_beyond_the_deadline_are_waited_for(Config) ->
+    {Client, Conn} = connected(Config),
+    Call = call(Client, 1, [], 100),
+    {call, 0, 1, [], #{timeout := Left}} = recv(Conn),
+    Timer = erlang:start_timer(Left + 20, self(), deadline),
+    receive {timeout, Timer, deadline} -> ok end,
+    send(Conn, {failed, 0, expired}),
+    {error, {failed, expired}} = outcome(Call).
+
+an_id_is_taken_until_its_final_frame(Config) ->
+    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    {error, {failed, timeout}} = gen_driver_tcp:call(Client, 1, [], 20),
+    {call, 0, 1, _, _} = recv(Conn),
+    {cancel, 0} = recv(Conn),
+    Next = plain(Client, {port, 2}),
+    until(Client, fun(#{queued := Q}) -> Q =:= 1 end),
+    send(Conn, {failed, 0, cancelled}),
+    {call, 1, 2} = recv(Conn),
+    send(Conn, {reply, 1, ok}),
+    ok = outcome(Next).
+
+%% Polls, where no event tells.
+until(Client, Is) ->
+    until(Client, Is, erlang:monotonic_time(millisecond) + 5000).
+
+until(Client, Is, Deadline) ->
+    Info = gen_driver_tcp:info(Client),
+    case Is(Info) of
+        true ->
+            Info;
+        false ->
+            ?assert(erlang:monotonic_time(millisecond) < Deadline, Info),
+            erlang:yield(),
+            until(Client, Is, Deadline)
+    end.
+
+dead_caller_is_cancelled(Config) ->
+    {Client, Conn} = connected(Config),
+    {_, Plain} = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    {_, Own} = call(Client, 2, [], infinity),
+    {call, 1, 2, []} = recv(Conn),
+    exit(Plain, kill),
+    {cancel, 0} = recv(Conn),
+    exit(Own, kill),
+    {cancel, 1} = recv(Conn),
+    #{in_flight := 2} = gen_driver_tcp:info(Client).
+
+many_timeouts_at_once(Config) ->
+    {Client, Conn} = connected(Config),
+    Calls = [call(Client, 1, N, 50) || N <- lists:seq(1, 500)],
+    Ids = [element(2, Call) || Call <- recv_calls(Conn, 500)],
+    [{error, {failed, timeout}} = outcome(Call) || Call <- Calls],
+    Cancelled = [Id || {cancel, Id} <- recv_calls(Conn, 500)],
+    ?assertEqual(lists:sort(Ids), lists:sort(Cancelled)).
+
+no_client(_Config) ->
+    ?assertExit({noproc, _}, gen_driver_tcp:call(nobody_has_this_name, 1)),
+    Dead = spawn(fun() -> ok end),
+    Monitor = monitor(process, Dead),
+    receive {'DOWN', Monitor, _, _, _} -> ok end,
+    ?assertExit({noproc, _}, gen_driver_tcp:call(Dead, 1)),
+    ok = gen_driver_tcp:cast(Dead, 1).
+
+%%% Bounds
+
+places_are_taken_before_sending(Config) ->
+    {Client, Conn} = connected(#{max_queued => 10}, #{}, Config),
+    ok = sys:suspend(Client),
+    [ok = gen_driver_tcp:cast(Client, 1) || _ <- lists:seq(1, 10)],
+    Overloaded = {error, {failed, overloaded}},
+    Overloaded = gen_driver_tcp:cast(Client, 1),
+    Overloaded = gen_driver_tcp:call(Client, 1),
+    {message_queue_len, 10} = process_info(Client, message_queue_len),
+    ok = sys:resume(Client),
+    recv_calls(Conn, 10),
+    drained(Client),
+    ok = sys:suspend(Client),
+    [ok = gen_driver_tcp:cast(Client, 1) || _ <- lists:seq(1, 10)],
+    Overloaded = gen_driver_tcp:cast(Client, 1),
+    ok = sys:resume(Client).
+
+plain_requests_beyond_the_bound(Config) ->
+    {Client, Conn} = connected(#{max_queued => 2, max_in_flight => 1}, #{}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    Second = [plain(Client, {port, 1}) || _ <- [1, 2]],
+    until(Client, fun(#{queued := Q}) -> Q =:= 2 end),
+    {error, {failed, overloaded}} = gen_server:call(Client, {port, 1}),
+    ok = gen_server:cast(Client, {port, 1}),
+    #{casts_dropped := 1} = drained(Client),
+    send(Conn, {reply, 0, ok}),
+    [begin {call, Id, 1} = recv(Conn), send(Conn, {reply, Id, ok}) end || Id <- [1, 2]],
+    [ok, ok, ok] = [outcome(C) || C <- [First | Second]].
+
+bytes_are_bounded_too(Config) ->
+    {Client, _Conn} = connected(#{max_queued => {100, 10000}}, #{}, Config),
+    ok = sys:suspend(Client),
+    Params = binary:copy(<<0>>, 4000),
+    ok = gen_driver_tcp:cast(Client, 1, Params),
+    ok = gen_driver_tcp:cast(Client, 1, Params),
+    {error, {failed, overloaded}} = gen_driver_tcp:cast(Client, 1, Params),
+    ok = gen_driver_tcp:cast(Client, 1, 0),
+    ok = sys:resume(Client).
+
+in_flight_is_bounded(Config) ->
+    {Client, Conn} = connected(#{}, #{limits => #{in_flight => 3}}, Config),
+    Calls = [plain(Client, {port, 1}) || _ <- lists:seq(1, 5)],
+    recv_calls(Conn, 3),
+    #{in_flight := 3, queued := 2} = until(Client, fun(#{queued := Q}) -> Q =:= 2 end),
+    timeout = recv(Conn, 0),
+    send(Conn, {reply, 0, ok}),
+    {call, 3, 1} = recv(Conn),
+    [send(Conn, {reply, Id, ok}) || Id <- [1, 2, 3]],
+    {call, 4, 1} = recv(Conn),
+    send(Conn, {reply, 4, ok}),
+    [ok, ok, ok, ok, ok] = [outcome(C) || C <- Calls].
+
+expired_in_the_queue(Config) ->
+    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    {error, {failed, expired}} = gen_driver_tcp:call(Client, 2, [], 30),
+    #{queued := 0} = gen_driver_tcp:info(Client),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(First),
+    timeout = recv(Conn, 0).
+
+%% Every caller's request is larger than what the sockets hold: had the client itself
+%% waited to send, nothing would ever move again.
+peer_that_stops_reading(Config) ->
+    {Client, Conn} = connected(Config),
+    Params = binary:copy(<<1>>, 512 * 1024),
+    Calls = [plain(Client, {port, 1, Params}) || _ <- lists:seq(1, 32)],
+    until(Client, fun(#{in_flight := F, queued := Q}) -> F + Q =:= 32 andalso Q > 0 end),
+    send(Conn, {reply, 0, {ok, not_blocked}}),
+    until(Client, fun(#{in_flight := F, queued := Q}) -> F + Q =:= 31 end),
+    [begin {call, Id, 1, Params} = recv(Conn), send(Conn, {reply, Id, {ok, not_blocked}}) end
+     || _ <- lists:seq(1, 32)],
+    ?assertEqual([{ok, not_blocked}], lists:usort([outcome(C) || C <- Calls])).
+
+batch_is_one_send(Config) ->
+    {Client, Conn} = connected(Config),
+    ok = sys:suspend(Client),
+    [ok = gen_server:cast(Client, {port, 1, N}) || N <- lists:seq(1, 60)],
+    {ok, [{send_cnt, Before}]} = inet:getstat(client_socket(Client), [send_cnt]),
+    ok = sys:resume(Client),
+    [{cast, 1, N} = recv(Conn) || N <- lists:seq(1, 60)],
+    {ok, [{send_cnt, After}]} = inet:getstat(client_socket(Client), [send_cnt]),
+    ?assertEqual(1, After - Before).
+
+client_socket(Client) ->
+    {links, Links} = process_info(Client, links),
+    [Socket] = [Port || Port <- Links, is_port(Port)],
+    Socket.
+
+flood_does_not_starve(Config) ->
+    {Client, Conn} = connected(Config),
+    ok = sys:suspend(Client),
+    ok = gen_server:cast(Client, {port, 1}),
+    Stranger = spawn(fun() -> ok end),
+    [Client ! {'EXIT', Stranger, normal} || _ <- lists:seq(1, 1000000)],
+    ok = sys:resume(Client),
+    {cast, 1} = recv(Conn),
+    {message_queue_len, Waiting} = process_info(Client, message_queue_len),
+    ?assert(Waiting > 0).
+
+%%% The process
+
+names(Config) ->
+    Options = #{instance => "sum", connect => gen_driver_fake:url(?config(listener, Config))},
+    {ok, _} = gen_driver_tcp:start_link({local, names_test}, Options),
+    {ok, _} = gen_driver_tcp:start_link({global, names_test}, Options),
+    {ok, _} = gen_driver_tcp:start_link({via, global, names_test_via}, Options),
+    {error, {already_started, _}} = gen_driver_tcp:start_link({local, names_test}, Options),
+    Conns = [welcome(?config(listener, Config)) || _ <- [1, 2, 3]],
+    Names = [names_test, {names_test, node()}, {global, names_test}, {via, global, names_test_via}],
+    [ok = gen_driver_tcp:await(Name, 5000) || Name <- Names],
+    [ok = gen_driver_tcp:cast(Name, 5) || Name <- Names],
+    [{cast, 5} = recv(Conn) || Conn <- Conns],
+    [ok = gen_driver_tcp:stop(Name) || Name <- tl(Names)].
+
+under_a_supervisor(Config) ->
+    Options = [{instance, <<"sum">>}, {connect, gen_driver_fake:url(?config(listener, Config))}],
+    Specs = [gen_driver_tcp:child_spec(Options), gen_driver_tcp:child_spec({{local, supervised}, Options})],
+    ok = supervisor:check_childspecs(Specs),
+    {ok, Supervisor} = gen_driver_test_sup:start_link(Specs),
+    Conns = [welcome(?config(listener, Config)) || _ <- [1, 2]],
+    Calls = [plain(supervised, {port, 1}) || _ <- [1, 2, 3]],
+    [Conn] = [Conn || Conn <- Conns, {call, 0, 1} <- [recv(Conn, 1000)]],
+    recv_calls(Conn, 2),
+    ok = gen_driver_test_sup:stop(Supervisor),
+    [{error, {failed, disconnected}} = outcome(C) || C <- Calls],
+    [closed, closed] = [recv(C) || C <- Conns].
+
+stop_answers_everybody(Config) ->
+    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    Sent = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    Waiting = [plain(Client, {port, 2}), call(Client, 2, [], infinity)],
+    until(Client, fun(#{queued := Q, in_flight := F}) -> Q =:= 2 andalso F =:= 1 end),
+    ok = gen_driver_tcp:stop(Client),
+    {error, {failed, disconnected}} = outcome(Sent),
+    [{error, {failed, unavailable}} = outcome(W) || W <- Waiting],
+    closed = recv(Conn).
+
+casts_go_out_before_stop(Config) ->
+    {Client, Conn} = connected(Config),
+    ok = sys:suspend(Client),
+    [ok = gen_driver_tcp:cast(Client, 1, N) || N <- lists:seq(1, 1000)],
+    ok = gen_server:cast(Client, stop),
+    ok = sys:resume(Client),
+    [{cast, 1, N} = recv(Conn) || N <- lists:seq(1, 1000)],
+    closed = recv(Conn).
+
+status_hides_parameters(Config) ->
+    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    Secret = call(Client, 1, <<"a secret parameter">>, infinity),
+    until(Client, fun(#{queued := Q}) -> Q =:= 1 end),
+    Status = lists:flatten(io_lib:format("~tp", [sys:get_status(Client)])),
+    nomatch = string:find(Status, "secret"),
+    nomatch = string:find(Status, "115,101,99,114,101,116"),
+    [begin send(Conn, {reply, Id, ok}), ok = outcome(Call) end || {Id, Call} <- [{0, First}, {1, Secret}]].
+
+unknown_messages_are_logged(Config) ->
+    {Client, _Conn} = connected(Config),
+    gen_driver_test_log:start(?FUNCTION_NAME),
+    {error, {failed, bad_request}} = gen_server:call(Client, what),
+    gen_driver_test_log:warning("unknown call"),
+    ok = gen_server:cast(Client, what),
+    gen_driver_test_log:warning("unknown cast"),
+    Client ! what,
+    gen_driver_test_log:warning("unknown message"),
+    gen_driver_test_log:stop(?FUNCTION_NAME).
+
+info_tells(Config) ->
+    Client = client(#{}, Config),
+    #{instance := <<"sum">>, status := connecting, links := 0, connects := 0} = gen_driver_tcp:info(Client),
+    _Conn = welcome(?config(listener, Config), #{generation => 5}),
+    ok = gen_driver_tcp:await(Client, 5000),
+    #{status := up, links := 1, connects := 1, in_flight := 0, queued := 0, queued_bytes := 0,
+      welcome := #{generation := 5}} = gen_driver_tcp:info(Client).
+
+%% Without places, and with a clock that is not ours.
+another_node(Config) ->
+    case net_kernel:start(gen_driver_tcp_test, #{name_domain => shortnames}) of
+        {ok, _} ->
+            try another_node(peer(), Config) after net_kernel:stop() end;
+        {error, _} ->
+            {skip, "no distribution here"}
+    end.
+
+another_node({Peer, Node}, Config) ->
+    {Client, Conn} = connected(Config),
+    Call = async(fun() -> erpc:call(Node, gen_driver_tcp, call, [Client, 1, there, 30000]) end),
+    {call, 0, 1, there, #{timeout := Left}} = recv(Conn),
+    ?assert(Left > 20000 andalso Left =< 30000),
+    send(Conn, {reply, 0, {ok, there}}),
+    {ok, there} = outcome(Call),
+    peer:stop(Peer).
+
+peer() ->
+    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(), args => ["-pa" | code:get_path()]}),
+    {Peer, Node}.

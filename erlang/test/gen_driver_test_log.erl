@@ -1,0 +1,28 @@
+%% SPDX-License-Identifier: MIT
+%% A log handler that hands warnings to the test.
+-module(gen_driver_test_log).
+
+-export([start/1, stop/1, warning/1, log/2]).
+
+start(Id) ->
+    ok = logger:add_handler(Id, ?MODULE, #{level => warning, config => self()}).
+
+stop(Id) ->
+    ok = logger:remove_handler(Id).
+
+%% The next warning that this text is in.
+warning(Text) ->
+    receive
+        {warning, Line} ->
+            case string:find(Line, Text) of
+                nomatch -> warning(Text);
+                _ -> ok
+            end
+    after 5000 ->
+        error({not_logged, Text})
+    end.
+
+log(#{msg := {Format, Args}}, #{config := Test}) when is_list(Format) ->
+    Test ! {warning, lists:flatten(io_lib:format(Format, Args))};
+log(#{msg := Other}, #{config := Test}) ->
+    Test ! {warning, lists:flatten(io_lib:format("~tp", [Other]))}.

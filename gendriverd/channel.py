@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's end of a control channel: messages out, some with a client's socket; checked messages in.
+
+docs/control-channel.md says what the messages are, messages.py which of them a host may say.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import socket
+
+import trio
+
+from gendriverd import etf
+from gendriverd.errors import BadMessage, HostGone
+from gendriverd.etf import Atom, EtfError, Term
+from gendriverd.messages import Message, parse
+
+MESSAGE_MAX = 64 * 1024
+LIMITS = etf.Limits(depth=8, terms=4096, bignum=9)
+
+
+def make_pair() -> tuple[Channel, socket.socket]:
+    """The daemon's end, and the one that a host inherits."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return Channel(ours), theirs
+
+
+class Channel:
+    """One task may receive; any may send. Sending waits while the host does not read: bound it."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = trio.socket.from_stdlib_socket(end)
+        self._sending = trio.Lock()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def send(self, *message: Term, passed: int | None = None) -> None:
+        """Raises HostGone. `passed`: a descriptor of which the host gets a copy."""
+        ancillary = [] if passed is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed]))]
+        data = etf.encode(tuple(message))
+        if len(data) > MESSAGE_MAX:
+            raise ValueError(f"a control message of {len(data)} bytes; {MESSAGE_MAX} is the most")
+        async with self._sending:
+            try:
+                await self._socket.sendmsg([data], ancillary)
+            except (OSError, trio.ClosedResourceError) as error:
+                raise HostGone(_why(error)) from error
+
+    async def send_conn(self, conn: int, peer: str, welcome: bytes, client: int) -> None:
+        await self.send(Atom("conn"), conn, peer.encode("utf-8", "backslashreplace"), welcome, passed=client)
+
+    async def receive(self) -> Message:
+        """The next message. Raises HostGone at the end, BadMessage for anything that is none."""
+        try:
+            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise HostGone(_why(error)) from error
+        if flags & socket.MSG_CTRUNC:
+            raise BadMessage("a message with a descriptor")  # the kernel has closed it: there was no room for it
+        if flags & socket.MSG_TRUNC:
+            raise BadMessage(f"a message of more than {MESSAGE_MAX} bytes")
+        if not data:
+            raise HostGone("end of file")
+        try:
+            return parse(etf.decode(data, LIMITS))
+        except EtfError as error:
+            raise BadMessage(f"a message that is no term: {error.reason}") from error
+
+
+def _why(error: BaseException) -> str:
+    number = getattr(error, "errno", None)
+    return errno.errorcode.get(number, str(number)) if number else "closed here"

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""The gendriverd command: what it takes, which part does it, and that no traceback ever reaches its user.
+
+Imports are where they are used: `--help` does not wait for trio and pydantic.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gendriverd import DRIVER_ABI, PROTOCOL, __version__
+from gendriverd.errors import ExitCode, GendriverdError
+
+DEFAULT_CONFIG = "/etc/gendriverd/gendriverd.toml"
+DEFAULT_CONNECT = "tcp://127.0.0.1:9900"
+
+EPILOG = """\
+examples:
+  gendriverd check --config my.toml                      is it right, do its drivers load?
+  gendriverd serve --config my.toml                      run it; Ctrl-C drains and stops
+  gendriverd call sum 1 '[1,2,3,4]'                      call command 1 of the instance sum
+  cc $(gendriverd cflags) -shared -o mine.so mine.c      build a driver
+
+environment (flags win over it, it wins over the file):
+  GENDRIVERD_LISTEN        addresses, separated by commas
+  GENDRIVERD_DRIVER_PATH   directories, separated by colons
+  GENDRIVERD_LOG_LEVEL, GENDRIVERD_LOG_FORMAT, GENDRIVERD_HOST
+  GENDRIVERD_DEBUG=1       show a traceback when gendriverd itself fails
+
+exit codes: 0 done, 1 failed, 2 usage, 69 address not available, 77 not permitted, 78 configuration
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="gendriverd",
+        description="Hosts C drivers for Erlang and Elixir outside the VM: each in a process of its own.",
+        epilog=EPILOG,
+        formatter_class=raw,
+    )
+    top.add_argument("--version", action=_Version, nargs=0, help="versions of gendriverd, its protocol and its host")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    serve = commands.add_parser("serve", help="run the daemon", description="Run the daemon until SIGTERM or Ctrl-C.")
+    _add_config(serve)
+    serve.add_argument("--listen", metavar="URL", action="append", help="tcp://HOST:PORT or unix:/PATH; repeatable")
+    serve.add_argument("--log-format", choices=["auto", "json", "console"], help="auto: json unless on a terminal")
+    serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+    serve.set_defaults(run=_serve)
+
+    check = commands.add_parser(
+        "check",
+        help="say what is wrong with a configuration and its drivers",
+        description="Read the configuration, start each instance's driver in a host until it is ready, stop it again."
+        " Says everything that is wrong; exit code 78 then.",
+    )
+    _add_config(check)
+    check.set_defaults(run=_check, listen=None, log_format=None, log_level=None)
+
+    call = commands.add_parser(
+        "call",
+        help="call a driver from the shell",
+        description="Call a command of an instance and print its reply.",
+        epilog="examples:\n  gendriverd call sum 1 '[1,2,3,4]'\n  gendriverd call echo echo '{hello, <<\"world\">>}'\n",
+        formatter_class=raw,
+    )
+    call.add_argument("--connect", metavar="URL", default=DEFAULT_CONNECT, help="where it listens (%(default)s)")
+    call.add_argument("--timeout", metavar="S", type=float, default=5.0, help="seconds to wait (%(default)s)")
+    call.add_argument("--key", metavar="N", type=_key, help="requests with one key run in order on one worker")
+    call.add_argument("--cast", action="store_true", help="do not wait for an answer")
+    call.add_argument("instance", metavar="INSTANCE")
+    call.add_argument("cmd", metavar="CMD", help="a command's number, or its name")
+    call.add_argument("term", metavar="TERM", nargs="?", help="the params, an Erlang term")
+    call.set_defaults(run=_call)
+
+    cflags = commands.add_parser(
+        "cflags",
+        help="compiler flags for building a driver",
+        description="Print what a C compiler needs to build a driver.",
+    )
+    cflags.add_argument("--legacy", action="store_true", help="for a driver of the original (needs erlang-dev)")
+    cflags.set_defaults(run=_cflags)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code; every failure is one sentence on standard error."""
+    try:
+        options = parser().parse_args(argv)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return int(run(options))
+    except GendriverdError as error:
+        for line in str(error).splitlines():
+            print(f"gendriverd: {line}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        return 128 + 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or the interpreter complains when it flushes
+        return int(ExitCode.FAILED)
+    except Exception as error:  # noqa: BLE001 (the root: a user gets a sentence, not a traceback)
+        if os.environ.get("GENDRIVERD_DEBUG"):
+            traceback.print_exc()
+        print(f"gendriverd: internal error: {_innermost(error)!r} (GENDRIVERD_DEBUG=1 shows where)", file=sys.stderr)
+        return int(ExitCode.FAILED)
+
+
+def overrides(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[tuple[str, ...], tuple[str, object]]:
+    """Settings of [daemon] said outside the file: (where, value). Flags win over the environment."""
+    said: dict[tuple[str, ...], tuple[str, object]] = {}
+    for key, separator in (("listen", ","), ("driver_path", ":"), ("log_level", ""), ("log_format", ""), ("host", "")):
+        name = f"GENDRIVERD_{key.upper()}"
+        text = environ.get(name, "")
+        if text:
+            value: object = [part for part in text.split(separator) if part] if separator else text
+            said["daemon", key] = (name, value)
+        flag = getattr(options, key, None)
+        if flag is not None:
+            said["daemon", key] = (f"--{key.replace('_', '-')}", flag)
+    return said
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(version())
+        parser.exit()
+
+
+def version() -> str:
+    import subprocess
+
+    from gendriverd.launch import find_host
+
+    own = f"gendriverd {__version__}, protocol {PROTOCOL}, driver interface {DRIVER_ABI}"
+    try:
+        host = find_host("")
+        done = subprocess.run([host, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    except (GendriverdError, OSError, subprocess.TimeoutExpired) as error:
+        return f"{own}\ngendriver-host: {error}"
+    return f"{own}\n{done.stdout.strip()}"
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", metavar="FILE", type=Path, default=Path(DEFAULT_CONFIG), help="the configuration (%(default)s)"
+    )
+    command.add_argument(
+        "--driver-path", metavar="DIR", action="append", help="where drivers given by bare name are; may be repeated"
+    )
+
+
+def _key(text: str) -> int:
+    number = int(text)
+    if not 0 <= number < 2**32:
+        raise argparse.ArgumentTypeError("a key is 0 to 4294967295")
+    return number
+
+
+def _serve(options: argparse.Namespace) -> int:
+    import trio
+
+    from gendriverd.config import load
+    from gendriverd.daemon import Daemon
+    from gendriverd.log import configure, get_log
+
+    _fill_standard_descriptors()
+    config = load(options.config, overrides(options, os.environ))
+    configure(config.daemon.log_level, config.daemon.log_format)
+    try:
+        trio.run(Daemon(config, options.config, get_log()).run)
+    except ExceptionGroup as group:
+        raise _innermost(group) from group
+    return ExitCode.OK
+
+
+def _check(options: argparse.Namespace) -> int:
+    from gendriverd.check import check_drivers
+    from gendriverd.config import load
+
+    return check_drivers(load(options.config, overrides(options, os.environ)))
+
+
+def _call(options: argparse.Namespace) -> int:
+    from gendriverd.cli_call import run_call
+
+    return run_call(
+        options.connect, options.instance, options.cmd, options.term, options.timeout, options.key, options.cast
+    )
+
+
+def _cflags(options: argparse.Namespace) -> int:
+    from gendriverd.cflags import cflags
+
+    print(cflags(legacy=options.legacy))
+    return ExitCode.OK
+
+
+def _fill_standard_descriptors() -> None:
+    """Started without 0, 1 or 2, a socket of ours would get that number and a driver's output."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def _innermost(error: Exception) -> Exception:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: MIT
+"""The configuration: its shape and defaults, and reading it from a TOML file with drop-ins, all that is wrong at once.
+
+config/gendriverd.toml explains every key. Files in conf.d/ beside the main file are merged over it in name order:
+tables merge, anything else is replaced. Every problem names the file and the line that said it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from gendriverd import quantities
+from gendriverd.errors import ConfigError, ExitCode
+from gendriverd.toml_places import KeyPath, place_of, places
+
+DEFAULT_PATH = Path("/etc/gendriverd/gendriverd.toml")
+SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
+
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["auto", "json", "console"]
+Table = dict[str, Any]
+
+
+def _positive(seconds: float) -> float:
+    if seconds <= 0:
+        raise ValueError("must be more than 0")
+    return seconds
+
+
+def _u32(size: int) -> int:
+    if not 0 < size < 2**32:
+        raise ValueError(f"must be 1 to {2**32 - 1} bytes, not {size}")
+    return size
+
+
+def _exists_as_text(text: str) -> str:
+    if not text or "\0" in text:
+        raise ValueError(f"must be a path, not {text!r}")
+    return text
+
+
+def _bounded(settings: dict[str, str]) -> dict[str, str]:
+    total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
+    if total > SETTINGS_MAX:
+        raise ValueError(f"come to {total} bytes; {SETTINGS_MAX} is the most a driver can be given")
+    return settings
+
+
+Seconds = Annotated[float, BeforeValidator(quantities.seconds)]
+Limit = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_positive)]  # a wait must have an end
+Size = Annotated[int, BeforeValidator(quantities.size)]
+Size32 = Annotated[int, BeforeValidator(quantities.size), AfterValidator(_u32)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Mode = Annotated[int, BeforeValidator(quantities.mode)]
+Path_ = Annotated[str, AfterValidator(_exists_as_text)]
+Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
+Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
+Flat = Annotated[dict[str, str], BeforeValidator(quantities.flatten), AfterValidator(_bounded)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
+
+
+class Section(BaseModel):
+    """A table of the configuration: closed and constant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Limits(Section):
+    """[instances.NAME.limits]"""
+
+    queue: Count = 4096
+    connections: Count = 1024
+    in_flight: Count = 1024
+    in_flight_bytes: Size = 64 * 2**20
+    frame: Size32 = 16 * 2**20
+    depth: Annotated[int, Field(ge=1, le=10_000)] = 256
+    terms: Count = 1_000_000
+    bignum: Size32 = 4096
+    reply: Size32 = 64 * 2**20
+    unsent_bytes: Size = 4 * 2**20
+    unsent_time: Limit = 30.0
+    linger: Limit = 2.0
+
+
+class Restart(Section):
+    """[instances.NAME.restart]"""
+
+    first: Seconds = 0.1
+    factor: Annotated[float, Field(ge=1, le=100, strict=False)] = 2.0
+    max: Seconds = 30.0
+    healthy_after: Seconds = 60.0
+    jitter: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.2
+
+
+class InstanceConfig(Section):
+    """[instances.NAME]"""
+
+    driver: Path_
+    enabled: bool = True
+    threads: Annotated[int, Field(ge=1, le=1024)] = 4
+    start_timeout: Limit | None = None
+    settings: Flat = Field(default_factory=dict)
+    limits: Limits = Limits()
+    restart: Restart = Restart()
+
+
+class DaemonConfig(Section):
+    """[daemon]"""
+
+    listen: Annotated[tuple[Listen, ...], Field(strict=False)] = (
+        quantities.Address("127.0.0.1", 9900, ""),
+        quantities.Address("", 0, "/run/gendriverd/gendriverd.sock"),
+    )
+    insecure: bool = False
+    unix_mode: Mode = 0o660
+    log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
+    driver_path: Texts = ()
+    host: str = ""
+    handshake_timeout: Limit = 5.0
+    handshake_pending: Count = 256
+    start_timeout: Limit = 10.0
+    drain_timeout: Seconds = 10.0
+    stop_timeout: Seconds = 5.0
+
+
+class Config(Section):
+    """A whole configuration; its paths are absolute, but for drivers named without a directory."""
+
+    daemon: DaemonConfig = DaemonConfig()
+    instances: dict[Name, InstanceConfig] = Field(default_factory=dict)
+
+    def enabled(self) -> dict[str, InstanceConfig]:
+        return {name: instance for name, instance in self.instances.items() if instance.enabled}
+
+
+@dataclass
+class Source:
+    """Where the keys of a merged table were said; flags and environment have no line."""
+
+    main: Path
+    files: list[tuple[Path, dict[KeyPath, int]]] = field(default_factory=list)
+    said: Mapping[KeyPath, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def where(self, path: KeyPath) -> str:
+        """FILE:LINE of the last file that said this key, or what holds it."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.said:
+                return self.said[path[:length]]
+            for file, found in reversed(self.files):
+                if path[:length] in found:
+                    return f"{file}:{place_of(found, path)}"
+        return str(self.main)
+
+
+def load(path: Path, overrides: Mapping[KeyPath, tuple[str, object]] = MappingProxyType({})) -> Config:
+    """Read, merge, check. `overrides`: (origin, value) by key path, from flags and environment. Raises ConfigError."""
+    source = Source(path, said={key: origin for key, (origin, _) in overrides.items()})
+    merged: Table = {}
+    problems: list[str] = []
+    for file in [path, *sorted((path.parent / "conf.d").glob("*.toml"))]:
+        try:
+            text = file.read_text(encoding="utf-8")
+            _merge(merged, tomllib.loads(text))
+            source.files.append((file, places(text)))
+        except OSError as error:
+            denied = isinstance(error, PermissionError)
+            code = ExitCode.NO_PERMISSION if denied else ExitCode.CONFIG
+            raise ConfigError([f"{file}: cannot be read: {error.strerror}"], code) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            problems.append(_syntax_problem(file, error))
+    if problems:
+        raise ConfigError(problems)
+    for key, (_, value) in overrides.items():
+        merged.setdefault(key[0], {})[key[1]] = value
+    return validate(merged, source)
+
+
+def validate(table: Table, source: Source) -> Config:
+    """A Config, or one ConfigError with a line for everything that is wrong."""
+    try:
+        config = Config.model_validate(table)
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems = [f"{source.where(_key_path(each))}: {_sentence(each)}" for each in details]
+        raise ConfigError(sorted(set(problems), key=_by_line)) from None
+    problems = [f"{source.where(key)}: {text}" for key, text in _contradictions(config)]
+    if problems:
+        raise ConfigError(problems)
+    return _with_absolute_paths(config, source.main.absolute().parent)
+
+
+def _with_absolute_paths(config: Config, directory: Path) -> Config:
+    """Relative paths start where the main file lies."""
+
+    def absolute(path: str) -> str:
+        return os.path.normpath(directory / path) if "/" in path else path
+
+    instances = {
+        name: instance.model_copy(update={"driver": absolute(instance.driver)})
+        for name, instance in config.instances.items()
+    }
+    paths = {
+        "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
+        "host": absolute(config.daemon.host),
+    }
+    return config.model_copy(update={"instances": instances, "daemon": config.daemon.model_copy(update=paths)})
+
+
+def _by_line(problem: str) -> tuple[str, int, str]:
+    match = re.match(r"(.*?):(\d+): ", problem)
+    return (match[1], int(match[2]), problem) if match else (problem, 0, problem)
+
+
+def _merge(under: Table, over: Table) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(under.get(key), dict):
+            _merge(under[key], value)
+        else:
+            under[key] = value
+
+
+def _syntax_problem(file: Path, error: ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"{file}: is not UTF-8 text (byte {error.start})"
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", str(error), re.DOTALL)
+    return f"{file}:{match[2]}: {match[1]} (column {match[3]})" if match else f"{file}: {error}"
+
+
+def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """What is wrong only together."""
+    if len(set(config.daemon.listen)) != len(config.daemon.listen):
+        yield ("daemon", "listen"), "[daemon] listen names an address twice"
+    for name, instance in config.instances.items():
+        limits = instance.limits
+        if limits.in_flight_bytes < limits.frame:
+            problem = f"in_flight_bytes ({limits.in_flight_bytes}) is less than one frame ({limits.frame})"
+            yield ("instances", name, "limits", "in_flight_bytes"), f"[instances.{name}.limits] {problem}"
+
+
+def _key_path(error: ErrorDetails) -> KeyPath:
+    return tuple(str(part) for part in error["loc"] if part != "[key]")
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One problem in the words of the configuration file."""
+    path = _key_path(error)
+    if error["loc"][-1] == "[key]":
+        return f"an instance's name is 1 to 64 of a-z, 0-9, _ and -, which {path[-1]!r} is not"
+    depth = len(path) - 1
+    while depth > 0 and path[depth].isdecimal():
+        depth -= 1  # an element of an array: the key is what holds it
+    table, key = ".".join(path[:depth]), path[depth]
+    section = f"[{table}]" if table else "the configuration"
+    if error["type"] == "extra_forbidden":
+        return f"{section} has no setting {key!r}{_did_you_mean(path)}"
+    if error["type"] == "missing":
+        return f"{section} needs a setting {key!r}"
+    if error["type"] in {"model_type", "dict_type"}:
+        return f"[{'.'.join(path)}] must be a table, not {error['input']!r}"
+    text = error["msg"].removeprefix("Value error, ")
+    if error["type"] != "value_error":
+        text = f"{text.replace('Input should be', 'must be')}, not {error['input']!r}"
+        text = text.replace("a valid integer", "a whole number").replace("a valid boolean", "true or false")
+    return f"{section} {key} {text}"
+
+
+def _did_you_mean(path: KeyPath) -> str:
+    known = _known_keys(path[:-1])
+    near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; its settings are {', '.join(known)}"
+
+
+def _known_keys(table: KeyPath) -> Sequence[str]:
+    sections: dict[KeyPath, type[Section]] = {(): Config, ("daemon",): DaemonConfig}
+    below: dict[KeyPath, type[Section]] = {(): InstanceConfig, ("limits",): Limits, ("restart",): Restart}
+    section = below.get(table[2:]) if len(table) >= 2 and table[0] == "instances" else sections.get(table)
+    return list(section.model_fields) if section else []

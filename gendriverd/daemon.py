@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's life: listen, start the instances, tell systemd, serve until a signal, drain, leave.
+
+The first SIGTERM or SIGINT drains; a second one stops at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import trio
+
+from gendriverd import __version__
+from gendriverd.config import Config
+from gendriverd.handshake import Handshakes
+from gendriverd.listener import Listener, open_listeners
+from gendriverd.log import Log
+from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
+from gendriverd.supervisor import Supervisor
+
+MARGIN = 10.0  # seconds beyond drain and stop limits until the daemon leaves whatever happens
+
+
+class Daemon:
+    def __init__(self, config: Config, path: Path, log: Log, environ: Mapping[str, str] = os.environ) -> None:
+        self._config = config
+        self._path = path
+        self._log = log
+        self._notifier = Notifier(environ)
+        self._watchdog = watchdog_interval(environ)
+        self._passed = passed_fds(environ)
+        self._supervisor = Supervisor(config, log)
+        self._handshakes = Handshakes(self._supervisor, config.daemon, log)
+
+    async def run(self) -> None:
+        """Returns when it was told to stop and has. Raises ListenError."""
+        self._log.info("started", version=__version__, pid=os.getpid())
+        self._log.info("config_loaded", path=str(self._path), instances=sorted(self._config.enabled()))
+        if not self._config.enabled():
+            self._log.warning("no_instances", path=str(self._path))
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            listeners = open_listeners(self._config.daemon, self._passed)
+            try:
+                await self._serve(listeners, signals)
+            finally:
+                for listener in listeners:
+                    listener.close()
+        self._log.info("stopped")
+
+    async def _serve(self, listeners: list[Listener], signals: AsyncIterator[int]) -> None:
+        async with trio.open_nursery() as background, trio.open_nursery() as accepting:
+            background.start_soon(self._stay_alive)
+            await background.start(self._supervise, background)
+            for listener in listeners:
+                accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
+                self._log.info("listening", address=listener.address)
+            background.start_soon(self._report)
+            await self._wait_for_stop(signals)
+            accepting.cancel_scope.cancel()
+            for listener in listeners:
+                listener.close()
+            self._supervisor.stop()
+            background.start_soon(self._force, signals, background.cancel_scope)
+
+    async def _wait_for_stop(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            if number == signal.SIGHUP:
+                self._log.warning("reload_not_supported", reason="this version does not reload; restart it")
+                continue
+            self._log.info("stopping", signal=signal.Signals(number).name)
+            self._notifier.stopping()
+            return
+
+    async def _supervise(
+        self, background: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        await self._supervisor.run(task_status=task_status)
+        if self._supervisor.stopping:
+            background.cancel_scope.cancel()
+
+    async def _force(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
+        """A second signal, or a stop that takes too long."""
+        limits = self._config.daemon
+        with trio.move_on_after(limits.drain_timeout + limits.stop_timeout + MARGIN):
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    break
+        self._log.warning("stopping_forced")
+        everything.cancel()
+
+    async def _report(self) -> None:
+        """READY once every instance is running or has failed for good, then every change of the status line."""
+        await self._supervisor.wait_settled()
+        status = self._supervisor.status()
+        self._log.info("ready", status=status)
+        self._notifier.ready(status)
+        while True:
+            await self._supervisor.wait_changed()
+            if not self._supervisor.stopping:
+                self._notifier.status(self._supervisor.status())
+
+    async def _stay_alive(self) -> None:
+        """Said from this loop, so that a loop that hangs is noticed."""
+        while self._watchdog is not None:
+            self._notifier.alive()
+            await trio.sleep(self._watchdog)

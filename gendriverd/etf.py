@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: MIT
+"""Terms of Erlang's External Term Format as Python values: the one typed module around erlang-py.
+
+| Erlang                     | Python                    | remark                                             |
+|----------------------------|---------------------------|----------------------------------------------------|
+| integer, float             | int, float                | NaN and infinity are no terms                      |
+| atom                       | Atom                      | a str; the same whichever form it travelled in     |
+| true, false, undefined     | True, False, None         |                                                    |
+| binary                     | bytes                     | a str is encoded too: as a binary, in UTF-8        |
+| bit string                 | BitString                 |                                                    |
+| list, [], "abc"            | list                      | "abc" is [97, 98, 99]                              |
+| improper list              | ImproperList              |                                                    |
+| tuple, map                 | tuple, dict               | a key must be hashable, and differ from the others |
+| pid, port, reference, fun  | Opaque                    | its bytes; goes back as it came                    |
+
+What cannot be a Python value (a map with a list as a key, or with both 1 and 1.0) is an EtfError, never a wrong value.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import erlang
+
+from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check
+
+__all__ = [
+    "DEFAULT",
+    "Atom",
+    "BitString",
+    "EtfError",
+    "ImproperList",
+    "Limits",
+    "Opaque",
+    "Term",
+    "decode",
+    "encode",
+    "frame",
+]
+
+Term: TypeAlias = Any  # one of the right-hand column above
+
+ENCODE_DEPTH = 256  # erlang-py recurses
+_ATOM_CHARACTERS = 255
+_MAP, _STRING_MAX = 116, 65535
+
+
+class Atom(str):
+    """An atom. Equal to the str of its name."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"Atom({str.__repr__(self)})"
+
+
+@dataclass(frozen=True, slots=True)
+class BitString:
+    """Bits that are no whole bytes: `bits` (1..7) of the last byte of `data` count, the high ones."""
+
+    data: bytes
+    bits: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImproperList:
+    """[e1, .. en | tail]; at least one element."""
+
+    elements: tuple[Term, ...]
+    tail: Term
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A pid, port, reference or fun: its bytes, without version byte."""
+
+    data: bytes
+
+
+def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
+    """One term, version byte first. EtfError, with its `reason`, for anything else."""
+    pairs = check(data, limits)
+    try:
+        decoded = erlang.binary_to_term(data)
+    except (erlang.ParseException, ValueError, TypeError, RecursionError, AttributeError) as exc:
+        raise EtfError(f"not representable: {exc}", "not_representable") from exc
+    seen = [0]
+    term = _from(decoded, seen)
+    if seen[0] != pairs:
+        raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
+    return term
+
+
+def encode(term: Term) -> bytes:
+    """The term's bytes, version byte first. EtfError names what cannot be encoded."""
+    result: bytes = erlang.term_to_binary(_to(term, 0))
+    return result
+
+
+def frame(term: Term) -> bytes:
+    """The term as a frame: a 4-byte big-endian length, then its bytes."""
+    data = encode(term)
+    return struct.pack(">I", len(data)) + data
+
+
+# --- from what erlang-py made ----------------------------------------------
+
+
+def _from_atom(value: Any, _seen: list[int]) -> Term:
+    name = value.value
+    return Atom(name.decode("latin-1") if isinstance(name, bytes) else name)
+
+
+def _from_binary(value: Any, _seen: list[int]) -> Term:
+    return value.value if value.bits == 8 else BitString(value.value, value.bits)
+
+
+def _from_dict(value: Any, seen: list[int]) -> Term:
+    seen[0] += len(value)
+    result = {}
+    for key, item in value.items():
+        try:
+            result[_from(key, seen)] = _from(item, seen)
+        except TypeError:
+            raise EtfError("a map with a list or a map as a key", "not_representable") from None
+    if len(result) != len(value):
+        seen[0] += 1  # two keys became one: never equal to the pairs that came
+    return result
+
+
+def _from_list(value: Any, seen: list[int]) -> Term:
+    return [_from(item, seen) for item in value]
+
+
+def _from_otp_list(value: Any, seen: list[int]) -> Term:
+    items = _from_list(value.value, seen)
+    return ImproperList(tuple(items[:-1]), items[-1]) if value.improper else items
+
+
+_FROM: dict[type, Callable[[Any, list[int]], Term]] = {
+    int: lambda value, _seen: value,
+    float: lambda value, _seen: value,
+    bool: lambda value, _seen: value,
+    type(None): lambda value, _seen: value,
+    bytes: lambda value, _seen: list(value),  # STRING_EXT
+    list: _from_list,
+    tuple: lambda value, seen: tuple(_from(item, seen) for item in value),
+    dict: _from_dict,
+    erlang.frozendict: _from_dict,
+    erlang.OtpErlangAtom: _from_atom,
+    erlang.OtpErlangBinary: _from_binary,
+    erlang.OtpErlangList: _from_otp_list,
+    erlang.OtpErlangPid: lambda value, _seen: Opaque(value.binary()),
+    erlang.OtpErlangPort: lambda value, _seen: Opaque(value.binary()),
+    erlang.OtpErlangReference: lambda value, _seen: Opaque(value.binary()),
+    erlang.OtpErlangFunction: lambda value, _seen: Opaque(value.binary()),
+}
+
+
+def _from(value: Any, seen: list[int]) -> Term:
+    return _FROM[type(value)](value, seen)
+
+
+# --- to what erlang-py takes -----------------------------------------------
+
+
+def _to_atom(term: Atom, _depth: int) -> Any:
+    if len(term) > _ATOM_CHARACTERS:
+        raise EtfError(f"an atom of {len(term)} characters; at most {_ATOM_CHARACTERS}: {term[:20]!r}..")
+    return erlang.OtpErlangAtom(str(term))
+
+
+def _to_float(term: float, _depth: int) -> Any:
+    if not math.isfinite(term):
+        raise EtfError(f"{term!r} is no Erlang term")
+    return term
+
+
+def _to_text(term: str, _depth: int) -> Any:
+    try:
+        return erlang.OtpErlangBinary(term.encode())
+    except UnicodeEncodeError:
+        raise EtfError(f"text that is not UTF-8: {term[:20]!r}") from None
+
+
+def _to_list(term: list[Term], depth: int) -> Any:
+    if not term:
+        return []
+    if len(term) <= _STRING_MAX and all(type(item) is int and 0 <= item <= 255 for item in term):
+        return bytes(term)
+    return erlang.OtpErlangList([_to(item, depth + 1) for item in term])
+
+
+def _to_improper(term: ImproperList, depth: int) -> Any:
+    if not term.elements:
+        raise EtfError("an ImproperList has at least one element")
+    return erlang.OtpErlangList([_to(item, depth + 1) for item in (*term.elements, term.tail)], improper=True)
+
+
+def _to_map(term: dict[Term, Term], depth: int) -> Any:
+    # As bytes: erlang-py's own classes cannot be keys of one dict safely.
+    parts = [struct.pack(">I", len(term))]
+    for key, value in term.items():
+        parts += [_body(key, depth), _body(value, depth)]
+    return erlang.OtpErlangFunction(_MAP, b"".join(parts))
+
+
+def _body(term: Term, depth: int) -> bytes:
+    data: bytes = erlang.term_to_binary(_to(term, depth + 1))
+    return data[1:]
+
+
+_TO: dict[type, Callable[[Any, int], Any]] = {
+    int: lambda term, _depth: term,
+    bool: lambda term, _depth: term,
+    type(None): lambda term, _depth: term,
+    float: _to_float,
+    Atom: _to_atom,
+    str: _to_text,
+    bytes: lambda term, _depth: erlang.OtpErlangBinary(term),
+    list: _to_list,
+    tuple: lambda term, depth: tuple(_to(item, depth + 1) for item in term),
+    dict: _to_map,
+    BitString: lambda term, _depth: erlang.OtpErlangBinary(term.data, term.bits),
+    ImproperList: _to_improper,
+    Opaque: lambda term, _depth: erlang.OtpErlangFunction(term.data[0], term.data[1:]),
+}
+
+
+def _to(term: Term, depth: int) -> Any:
+    if depth > ENCODE_DEPTH:
+        raise EtfError(f"nested deeper than {ENCODE_DEPTH}", "too_deep")
+    convert = _TO.get(type(term))
+    if convert is None:
+        raise EtfError(f"a {type(term).__name__} is no Erlang term: {term!r:.60}")
+    return convert(term, depth)

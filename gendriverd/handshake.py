@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""The handshake with a client, and the hand-over of its socket to a host: all that the daemon ever reads of a client.
+
+Hello is read exactly, 4 then n bytes, so that pipelined requests stay in the socket. A client that is not let in hears
+why in a last frame, and that frame arrives: it is sent, the sending side shut down, the rest read away, then closed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NoReturn
+
+import trio
+
+from gendriverd import PROTOCOL, __version__, etf
+from gendriverd.config import DaemonConfig
+from gendriverd.errors import ClientGone, HandshakeRefused
+from gendriverd.etf import Atom, EtfError
+from gendriverd.instance import Instance
+from gendriverd.lifetime import Handover, Lifetime
+from gendriverd.log import LineBudget, Log
+from gendriverd.messages import Ready
+from gendriverd.supervisor import Supervisor
+
+HELLO_MAX = 4096
+LINGER = 2.0  # seconds for the client's end after our last word
+LIMITS = etf.Limits(depth=16, terms=512, bignum=64)
+WELCOME_LIMITS = ("frame", "depth", "terms", "bignum", "in_flight", "in_flight_bytes")
+
+Socket = trio.socket.SocketType
+
+
+def greeting() -> bytes:
+    about = {
+        Atom("server"): f"gendriverd {__version__}".encode(),
+        Atom("auth"): Atom("none"),
+        Atom("nonce"): os.urandom(32),
+    }
+    return etf.frame((Atom("gen_driver"), PROTOCOL, about))
+
+
+def refused(reason: str) -> bytes:
+    return etf.frame((Atom("refused"), Atom(reason)))
+
+
+def welcome(instance: Instance, ready: Ready) -> bytes:
+    limits = instance.config.limits.model_dump()
+    about = {
+        Atom("instance"): instance.name.encode(),
+        Atom("generation"): instance.generation,
+        Atom("threads"): instance.config.threads,
+        Atom("commands"): {name.encode(): number for name, number in ready.commands.items()},
+        Atom("atoms"): [atom.encode() for atom in ready.atoms],
+        Atom("limits"): {Atom(key): limits[key] for key in WELCOME_LIMITS},
+        Atom("last_exit"): Atom("none") if instance.last_exit is None else instance.last_exit[:200].encode(),
+    }
+    return etf.frame((Atom("welcome"), PROTOCOL, about))
+
+
+def parse_hello(data: bytes) -> str:
+    """The instance a client asks for. Raises HandshakeRefused."""
+    try:
+        term = etf.decode(data, LIMITS)
+    except EtfError:
+        raise HandshakeRefused("bad_hello") from None
+    match term:
+        case (Atom() as tag, int() as version, *rest) if tag == Atom("hello") and not isinstance(version, bool):
+            if version != PROTOCOL:
+                raise HandshakeRefused("bad_version")
+            match rest:
+                case [bytes() as name, dict()]:
+                    return name.decode("utf-8", "backslashreplace")
+    raise HandshakeRefused("bad_hello")
+
+
+class Handshakes:
+    """At most `handshake_pending` at once; as many again are told that it is busy; the rest is closed at once."""
+
+    def __init__(self, supervisor: Supervisor, config: DaemonConfig, log: Log) -> None:
+        self._supervisor = supervisor
+        self._config = config
+        self._log = log
+        self._pending = 0
+        self._turned_away = 0
+        self._refusals = LineBudget(burst=200, per_second=20)
+
+    async def serve(self, client: Socket, peer: str) -> None:
+        """One client, from accept to hand-over or refusal; closes our copy of its socket. Never raises."""
+        try:
+            with client:
+                if self._pending < self._config.handshake_pending:
+                    await self._admit(client, peer)
+                elif self._turned_away < self._config.handshake_pending:
+                    await self._turn_away(client, peer)
+        except (ClientGone, OSError) as error:
+            self._log.debug("client_gone", peer=peer, reason=str(error))
+        except Exception:  # noqa: BLE001 (one client is no reason to end the daemon)
+            self._log.exception("handshake_error", peer=peer)
+
+    async def _admit(self, client: Socket, peer: str) -> None:
+        self._pending += 1
+        try:
+            await self._shake(client, peer)
+        except HandshakeRefused as refusal:
+            self._log_refusal(peer, refusal.reason)
+            await say_last(client, refused(refusal.reason))
+        finally:
+            self._pending -= 1
+
+    async def _turn_away(self, client: Socket, peer: str) -> None:
+        self._turned_away += 1
+        try:
+            self._log_refusal(peer, "busy")
+            await say_last(client, greeting() + refused("busy"))
+        finally:
+            self._turned_away -= 1
+
+    async def _shake(self, client: Socket, peer: str) -> None:
+        late = "bad_hello"
+        with trio.move_on_after(self._config.handshake_timeout):
+            await send_all(client, greeting())
+            instance = self._supervisor.find(parse_hello(await read_frame(client)))
+            late = "unavailable"
+            await self._hand_over(instance, client, peer)
+            return
+        raise HandshakeRefused(late)
+
+    async def _hand_over(self, instance: Instance, client: Socket, peer: str) -> None:
+        """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
+        asked: Lifetime | None = None
+        while True:
+            life = await instance.wait_ready()
+            if life is asked or life.ready is None:
+                raise HandshakeRefused("unavailable")
+            asked = life
+            with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
+                limit = self._config.handshake_timeout
+                outcome = await life.offer(peer, welcome(instance, life.ready), client.fileno(), limit)
+            match outcome:
+                case Handover.ADOPTED:
+                    return
+                case Handover.TOO_MANY:
+                    raise HandshakeRefused("busy")
+                case Handover.SILENT:
+                    self._log_refusal(peer, "silent_host")
+                    client.shutdown(socket.SHUT_RDWR)
+                    return
+                case Handover.UNTOUCHED:
+                    pass
+
+    def _log_refusal(self, peer: str, reason: str) -> None:
+        if self._refusals.allows(trio.current_time()):
+            more = self._refusals.take_dropped()
+            self._log.info("client_refused", peer=peer, reason=reason, **({"not_logged": more} if more else {}))
+
+
+async def read_frame(client: Socket) -> bytes:
+    """A client's first frame, and not a byte more. Raises HandshakeRefused, ClientGone."""
+    length = int.from_bytes(await _read_exactly(client, 4), "big")
+    if not 0 < length <= HELLO_MAX:
+        raise HandshakeRefused("bad_hello")
+    return await _read_exactly(client, length)
+
+
+async def send_all(client: Socket, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[await client.send(rest) :]
+
+
+async def say_last(client: Socket, data: bytes) -> None:
+    """Say it so that it arrives: a close with unread input would reset the connection and take the word along."""
+    with trio.move_on_after(LINGER):
+        await send_all(client, data)
+        client.shutdown(socket.SHUT_WR)
+        while await client.recv(65536):
+            pass
+
+
+async def _read_exactly(client: Socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        chunk = await client.recv(count - len(data))
+        if not chunk:
+            _gone(len(data))
+        data += chunk
+    return data
+
+
+def _gone(read: int) -> NoReturn:
+    raise ClientGone(f"left after {read} bytes of a frame" if read else "left without a hello")

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""An instance: a driver, named and configured, kept running. It decides when a host starts, restarts, and is given up.
+
+Ready is said by the host, not guessed. A death is followed by a restart, at once and then ever later (backoff.py); a
+driver that cannot be used is FATAL at once. Which state follows which is states.py.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import trio
+
+from gendriverd.backoff import Backoff
+from gendriverd.config import DaemonConfig, InstanceConfig
+from gendriverd.errors import HandshakeRefused, LaunchError
+from gendriverd.etf import Atom, Term
+from gendriverd.launch import Exit, find_driver, find_host, launch
+from gendriverd.lifetime import Lifetime, StopLimits
+from gendriverd.log import Log
+from gendriverd.messages import Ready
+from gendriverd.states import HOPELESS, NEXT, Event, State
+
+EXIT_REFUSED = 100
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a host ended, and what that means for its instance."""
+
+    event: Event
+    reason: str
+    lived: float = 0.0  # seconds it was ready
+
+
+class Instance:
+    def __init__(self, name: str, config: InstanceConfig, daemon: DaemonConfig, log: Log) -> None:
+        self.name = name
+        self.config = config
+        self.state = State.STOPPED
+        self.generation = 0
+        self.last_exit: str | None = None
+        self.trouble: str | None = None  # why its last host ended, or could not start
+        self._daemon = daemon
+        self._log = log.bind(instance=name)
+        self._life: Lifetime | None = None
+        self._stop = trio.Event()
+        self._changed = trio.Event()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until stop() has been asked for and obeyed. Started: clients may wait for its host."""
+        backoff = Backoff(**self.config.restart.model_dump())
+        failures = 0
+        self._step(Event.START)
+        task_status.started()
+        while True:
+            ending = await self._one_host()
+            self.trouble = ending.reason
+            self._step(ending.event)
+            if self.state is State.FATAL:
+                await self._be_fatal(ending.reason)
+            if self.state is State.STOPPED:
+                return
+            failures = backoff.failures(failures, ending.lived)
+            delay = backoff.delay(failures, random.random())  # noqa: S311 (jitter is no secret)
+            self._log.warning("instance_backoff", failures=failures, delay=round(delay, 3), reason=ending.reason)
+            with trio.move_on_after(delay):
+                await self._stop.wait()
+            if self._stop.is_set():
+                self._step(Event.STOP)
+                return
+            self._step(Event.TIMER)
+
+    def stop(self) -> None:
+        """Ask it to drain and stop; run() returns when that is done."""
+        self._stop.set()
+        self._changed.set()
+        self._changed = trio.Event()
+
+    @property
+    def ready(self) -> Ready | None:
+        """What its host said of itself, while it runs."""
+        return self._life.ready if self._life is not None else None
+
+    async def wait_ready(self) -> Lifetime:
+        """The host that takes clients now. Raises HandshakeRefused when none will come; bound it."""
+        while True:
+            if self._stop.is_set():
+                raise HandshakeRefused("draining")
+            if self.state in HOPELESS:
+                raise HandshakeRefused("unavailable")
+            if self.state is State.RUNNING and self._life is not None and not self._life.leaving:
+                return self._life
+            await self._changed.wait()
+
+    async def wait_changed(self) -> None:
+        """Until the state is another."""
+        await self._changed.wait()
+
+    def _step(self, event: Event) -> None:
+        self.state = NEXT[self.state, event]
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _be_fatal(self, reason: str) -> None:
+        self._log.error("instance_failed", reason=reason)
+        await self._stop.wait()
+        self._step(Event.STOP)
+
+    async def _one_host(self) -> Ending:
+        """Start a host and stay with it until it is reaped. A bug of ours here counts as a crash of the host."""
+        self.generation += 1
+        try:
+            return await self._live()
+        except LaunchError as error:
+            self._log.error("host_not_started", reason=str(error))
+            return Ending(Event.REFUSED if error.permanent else Event.EXITED, str(error))
+        except Exception as error:  # noqa: BLE001 (one instance is no reason to end the others)
+            self._log.exception("instance_error")
+            return Ending(Event.EXITED, f"internal error: {error!r}")
+        finally:
+            self._life = None
+
+    async def _live(self) -> Ending:
+        driver = find_driver(self.config.driver, self._daemon.driver_path)
+        host = launch(find_host(self._daemon.host), self.name)
+        log = self._log.bind(generation=self.generation)
+        self._life = life = Lifetime(host, log, self._on_ready)
+        log.debug("host_started", pid=host.pid, driver=driver)
+        start_timeout = self.config.start_timeout or self._daemon.start_timeout
+        limits = StopLimits(self._daemon.drain_timeout, self._daemon.stop_timeout)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step_when_stopped)
+            end = await life.run(self._start_message(driver), start_timeout, self._stop, limits)
+            nursery.cancel_scope.cancel()
+        return self._ending(life, end, driver, log)
+
+    async def _step_when_stopped(self) -> None:
+        await self._stop.wait()
+        self._step(Event.STOP)
+
+    def _on_ready(self) -> None:
+        self._step(Event.READY)
+        ready = self.ready
+        if ready is not None:
+            about = {"generation": self.generation, "threads": self.config.threads}
+            self._log.info("instance_ready", **about, abi=ready.abi, source=ready.source)
+
+    def _ending(self, life: Lifetime, end: Exit, driver: str, log: Log) -> Ending:
+        asked = self.state is State.STOPPING
+        if life.refusal is not None and end.code == EXIT_REFUSED:
+            return Ending(Event.REFUSED, f"driver {driver}: {life.refusal}")
+        self.last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
+        reason = f"driver {driver}: {self.last_exit}" if life.ready is None else self.last_exit
+        level = log.info if asked and end.code == 0 else log.warning
+        level("host_exited", code=end.code, signal=end.signal, reason=reason, connections=life.connections)
+        lived = trio.current_time() - life.ready_at if life.ready else 0.0
+        return Ending(Event.EXITED, reason, lived)
+
+    def _start_message(self, driver: str) -> dict[Term, Term]:
+        limits = self.config.limits
+        numbers = limits.model_dump(exclude={"unsent_time", "linger"})
+        numbers["unsent_ms"] = round(limits.unsent_time * 1000)
+        numbers["linger_ms"] = round(limits.linger * 1000)
+        return {
+            Atom("name"): self.name.encode(),
+            Atom("generation"): self.generation,
+            Atom("driver"): driver.encode("utf-8", "surrogateescape"),
+            Atom("threads"): self.config.threads,
+            Atom("log_level"): Atom(self._daemon.log_level),
+            Atom("settings"): {key.encode(): value.encode() for key, value in self.config.settings.items()},
+            Atom("limits"): {Atom(key): number for key, number in numbers.items()},
+        }

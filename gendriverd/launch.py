@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""Starting gendriver-host: its file descriptors, environment and session; and its death, which is what waitid says.
+
+posix_spawn puts the control channel on descriptor 3 without running Python between fork and exec. The process is held
+by a pidfd, so a signal cannot hit a stranger that got its number. Whatever it left in its process group is killed
+before it is reaped, while the number is still taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import NamedTuple
+
+import trio
+
+from gendriverd.channel import Channel, make_pair
+from gendriverd.errors import LaunchError
+
+CHANNEL_FD = 3
+ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"})
+ENVIRONMENT_PREFIXES = ("LC_", "MALLOC_", "ASAN_", "LSAN_", "TSAN_", "UBSAN_", "LLVM_PROFILE_", "GCOV_")
+
+
+class Exit(NamedTuple):
+    """How a host ended: by itself with `code`, or by `signal`."""
+
+    code: int | None
+    signal: str | None
+
+    def __str__(self) -> str:
+        return f"exit code {self.code}" if self.signal is None else f"killed by {self.signal}"
+
+
+class Host:
+    """A running gendriver-host. Reap it with wait(), then close()."""
+
+    def __init__(self, pid: int, pidfd: int, channel: Channel, output: int) -> None:
+        self.pid = pid
+        self.channel = channel
+        self._pidfd = pidfd
+        self._output = trio.lowlevel.FdStream(output)
+        self._exit: Exit | None = None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError, OSError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    async def wait(self) -> Exit:
+        """Until it is dead and reaped; by one task at a time."""
+        if self._exit is None:
+            self._exit = await self._reap()
+        return self._exit
+
+    async def _reap(self) -> Exit:
+        await trio.lowlevel.wait_readable(self._pidfd)  # dead: what follows does not block
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # noqa: ASYNC222 (it is dead)
+        if result is None or result.si_code == os.CLD_EXITED:
+            return Exit(result.si_status if result else 0, None)
+        return Exit(None, _signal_name(result.si_status))
+
+    async def read_output(self) -> bytes:
+        """Some of what it prints; empty at the end."""
+        try:
+            return bytes(await self._output.receive_some(16384))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return b""
+
+    def close(self) -> None:
+        """Everything but the process; a host that still lives sees the end of its channel and leaves."""
+        self.channel.close()
+        self._output.close()
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def find_host(setting: str, environ: Mapping[str, str] = os.environ) -> Path:
+    """The executable: the setting, $GENDRIVERD_HOST, or the one shipped. Raises LaunchError."""
+    named = setting or environ.get("GENDRIVERD_HOST", "")
+    path = Path(named) if named else shipped("gendriver-host")
+    if path.is_file() and os.access(path, os.X_OK):
+        return path.absolute()
+    if named:
+        raise LaunchError(f"{path} is not an executable file (setting host, or GENDRIVERD_HOST)", permanent=True)
+    raise LaunchError(f"gendriver-host is missing from this installation ({path})", permanent=True)
+
+
+def find_driver(driver: str, driver_path: tuple[str, ...]) -> str:
+    """A driver with a directory is what it says; a bare name is looked up. Raises LaunchError."""
+    if "/" in driver:
+        return driver
+    places = [Path(directory) for directory in driver_path] + [shipped("drivers")]
+    for place in places:
+        if (place / driver).is_file():
+            return str(place / driver)
+    raise LaunchError(f"driver {driver}: not found in {', '.join(map(str, places))}", permanent=True)
+
+
+def shipped(name: str) -> Path:
+    """A file of the package's own."""
+    return Path(str(resources.files("gendriverd"))) / "_bin" / name
+
+
+def host_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What a driver may know of the daemon's environment: an allowed list, so that no secret leaks by default."""
+    return {key: value for key, value in environ.items() if key in ENVIRONMENT or key.startswith(ENVIRONMENT_PREFIXES)}
+
+
+def launch(executable: Path, name: str) -> Host:
+    """Start a host; it waits for {start, Map} on its channel. Raises LaunchError."""
+    try:
+        return _spawn(executable, name)
+    except OSError as error:
+        raise LaunchError(f"cannot start {executable}: {error.strerror}", permanent=False) from error
+
+
+def _spawn(executable: Path, name: str) -> Host:
+    with contextlib.ExitStack() as undo:
+        channel, theirs = make_pair()
+        undo.callback(channel.close)
+        with theirs:
+            reader, writer = os.pipe()
+            undo.callback(os.close, reader)
+            try:
+                pid = _posix_spawn(executable, name, theirs, writer)
+            finally:
+                os.close(writer)
+        pidfd = _hold(pid)
+        undo.pop_all()
+        return Host(pid, pidfd, channel, reader)
+
+
+def _posix_spawn(executable: Path, name: str, channel: socket.socket, output: int) -> int:
+    """Descriptors 0 to 3 as the host expects them; Python opens all others close-on-exec."""
+    return os.posix_spawn(
+        executable,
+        [str(executable), f"instance={name}"],  # for ps; "--version" would be a lawful name
+        host_environment(),
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+            (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_FD),
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    )
+
+
+def _hold(pid: int) -> int:
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # no descriptor left: a process that nobody could watch must not run
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""Where clients come in: TCP and unix sockets, opened here or passed by systemd; one sentence when one cannot be.
+
+TCP beyond this machine is refused unless `insecure` is set: there is no authentication. A socket file left by a daemon
+that died is removed, but only when nobody answers on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import os
+import socket
+import stat
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from pathlib import Path
+
+import trio
+
+from gendriverd.config import DaemonConfig
+from gendriverd.errors import ExitCode, ListenError
+from gendriverd.log import Log
+from gendriverd.quantities import Address
+
+BACKLOG = 1024
+PAUSE = 0.1  # seconds without accepting when there is no descriptor left
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+Serve = Callable[[trio.socket.SocketType, str], Awaitable[None]]
+
+
+class Listener:
+    """A listening socket. `address` is where clients connect, with the real port."""
+
+    def __init__(self, sock: socket.socket, address: str, file: Path | None = None) -> None:
+        sock.setblocking(False)
+        self.address = address
+        self._socket = trio.socket.from_stdlib_socket(sock)
+        self._file = file
+        self._made = _inode(file)
+
+    async def accept_forever(self, serve: Serve, nursery: trio.Nursery, log: Log) -> None:
+        """Each client gets a task of its own; `serve` owns its socket and does not raise."""
+        while True:
+            try:
+                client, peer = await self._socket.accept()
+            except OSError as error:
+                if error.errno in EXHAUSTED:
+                    log.warning("accept_failed", address=self.address, reason=error.strerror)
+                    await trio.sleep(PAUSE)
+                continue
+            _tune(client)
+            nursery.start_soon(serve, client, _peer_name(client, peer))
+
+    def close(self) -> None:
+        self._socket.close()
+        if self._file is not None and _inode(self._file) == self._made:
+            with contextlib.suppress(OSError):
+                self._file.unlink()
+
+
+def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener]:
+    """All of them, or ListenError and none. Sockets passed by systemd stand instead of `listen`."""
+    with contextlib.ExitStack() as undo:
+        opened: list[Listener] = []
+        for each in _passed(passed, config) if passed else _configured(config):
+            opened.append(each)
+            undo.callback(each.close)
+        undo.pop_all()
+    return opened
+
+
+def _configured(config: DaemonConfig) -> Iterator[Listener]:
+    for address in config.listen:
+        if address.path:
+            yield _open_unix(address, config.unix_mode)
+        else:
+            yield from _open_tcp(address, insecure=config.insecure)
+
+
+def _open_tcp(address: Address, *, insecure: bool) -> Iterator[Listener]:
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
+    for family, _, _, _, target in dict.fromkeys(found):
+        _check_exposure(str(target[0]), str(address), insecure=insecure)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(target)
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise _listen_error(str(address), error) from error
+        yield Listener(sock, _tcp_name(sock))
+
+
+def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
+    loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    if not loopback and not insecure:
+        raise ListenError(
+            f"refusing to listen on {address}: it can be reached from other machines and there is no authentication;"
+            " use 127.0.0.1 or a unix socket, or set [daemon] insecure = true",
+            ExitCode.CONFIG,
+        )
+
+
+def _open_unix(address: Address, mode: int) -> Listener:
+    path = Path(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)  # nobody gets in between bind and chmod
+    try:
+        _make_directory(path.parent)
+        _remove_stale(path)
+        sock.bind(str(path))
+        path.chmod(mode)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise _listen_error(str(address), error) from error
+    except ListenError:
+        sock.close()
+        raise
+    finally:
+        os.umask(mask)
+    return Listener(sock, str(address), path)
+
+
+def _make_directory(directory: Path) -> None:
+    if directory.is_dir():
+        return
+    if not directory.parent.is_dir():
+        raise ListenError(f"cannot listen in {directory}: neither it nor {directory.parent} exists")
+    directory.mkdir(exist_ok=True)
+    directory.chmod(0o755)
+
+
+def _remove_stale(path: Path) -> None:
+    """A file on which nobody answers is a dead daemon's."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise ListenError(f"cannot listen on unix:{path}: there is a file of that name that is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            return
+        except TimeoutError:  # its backlog is full: somebody is there
+            pass
+    raise ListenError(f"cannot listen on unix:{path}: another process answers there; is gendriverd running already?")
+
+
+def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
+    for fd in fds:
+        try:
+            sock = socket.socket(fileno=fd)
+            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        except OSError as error:
+            raise ListenError(f"descriptor {fd} passed by systemd is no socket: {error.strerror}") from error
+        if sock.type != socket.SOCK_STREAM or not listening:
+            raise ListenError(f"descriptor {fd} passed by systemd is no listening stream socket")
+        sock.set_inheritable(False)
+        if sock.family == socket.AF_UNIX:
+            yield Listener(sock, f"unix:{os.fsdecode(sock.getsockname())}")
+        else:
+            _check_exposure(str(sock.getsockname()[0]), _tcp_name(sock), insecure=config.insecure)
+            yield Listener(sock, _tcp_name(sock))
+
+
+def _listen_error(address: str, error: OSError) -> ListenError:
+    denied = error.errno in {errno.EACCES, errno.EPERM}
+    why = {errno.EADDRINUSE: "the address is in use; is gendriverd running already?"}.get(error.errno or 0)
+    code = ExitCode.NO_PERMISSION if denied else ExitCode.UNAVAILABLE
+    return ListenError(f"cannot listen on {address}: {why or os.strerror(error.errno or 0)}", code)
+
+
+def _tcp_name(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return str(Address(host, port, ""))
+
+
+def _inode(file: Path | None) -> tuple[int, int] | None:
+    try:
+        found = file.lstat() if file is not None else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
+def _tune(client: trio.socket.SocketType) -> None:
+    """Small frames go out at once, and a peer that vanished is noticed."""
+    if client.family in {socket.AF_INET, socket.AF_INET6}:
+        with contextlib.suppress(OSError):  # it may be gone already
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def _peer_name(client: trio.socket.SocketType, peer: object) -> str:
+    """For the log: tcp 127.0.0.1:50112, or who is behind a unix socket."""
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return str(Address(str(peer[0]), int(peer[1]), ""))
+    try:
+        pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    except OSError:
+        return "unix:"
+    return f"unix:pid={pid},uid={uid}"

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""A gendriverd for the length of a `with` block: started means listening and every instance ready; left means gone.
+
+Used by the tests and by the demo. Blocking, with one thread that reads the daemon's log; never sleeps: it waits for log
+events, which the daemon writes as JSON lines on its standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Event = dict[str, Any]
+
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error: ")
+
+
+class DaemonTrouble(AssertionError):
+    """The daemon did not do what was waited for; the text ends with its log."""
+
+
+class RunningDaemon:
+    """A daemon and the log it has written so far."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+        self.events: list[Event] = []
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._ended = False
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(env), text=True, errors="replace"
+        )
+        self._reader = threading.Thread(target=self._read, name="daemon log", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                if event := parsed(line):
+                    self.events.append(event)
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def log(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_until(self, what: str, found: Callable[[list[Event]], bool], seconds: float = START_SECONDS) -> None:
+        """Until `found(events)`; an error when the daemon ends first, or the time does."""
+        with self._changed:
+            done = self._changed.wait_for(lambda: found(self.events) or self._ended, seconds)
+            if not done or not found(self.events):
+                why = "the daemon ended" if self._ended else f"not within {seconds:g} s"
+                raise DaemonTrouble(f"waiting for {what}: {why}. Its log:\n{self.log()}")
+
+    def wait_event(self, name: str, seconds: float = START_SECONDS, *, since: int = 0, **fields: object) -> Event:
+        """The first event of this name and with these fields, from the `since`-th event on."""
+
+        def matches(event: Event) -> bool:
+            return event.get("event") == name and all(event.get(key) == value for key, value in fields.items())
+
+        told = " ".join([name, *(f"{key}={value!r}" for key, value in fields.items())])
+        self.wait_until(told, lambda events: any(map(matches, events[since:])), seconds)
+        return next(filter(matches, self.events[since:]))
+
+    def addresses(self) -> list[str]:
+        return [str(event["address"]) for event in self.events if event.get("event") == "listening"]
+
+    @property
+    def tcp_url(self) -> str:
+        return next(address for address in self.addresses() if address.startswith("tcp://"))
+
+    @property
+    def unix_url(self) -> str:
+        return next(address for address in self.addresses() if address.startswith("unix:"))
+
+    def host_pid(self, instance: str) -> int:
+        """The process of the instance's newest host."""
+        started = [e for e in self.events if e.get("event") == "host_started" and e.get("instance") == instance]
+        return int(started[-1]["pid"])
+
+    def stop(self) -> None:
+        """SIGTERM; then exit code 0, no process left behind, no sanitizer's report."""
+        family = descendants(self.pid)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise DaemonTrouble(f"the daemon did not stop within {STOP_SECONDS:g} s. Its log:\n{self.log()}") from None
+        left = [process for process in family if process.alive()]
+        for process in left:
+            process.kill()
+        self._reader.join(STOP_SECONDS)
+        if code != 0:
+            raise DaemonTrouble(f"the daemon ended with {code}. Its log:\n{self.log()}")
+        if left:
+            raise DaemonTrouble(f"the daemon left processes behind: {left}. Its log:\n{self.log()}")
+        if findings := [line for line in self.lines if any(mark in line for mark in FINDINGS)]:
+            raise DaemonTrouble(f"a sanitizer reported: {findings[0]}\nThe daemon's log:\n{self.log()}")
+
+    def kill(self) -> None:
+        """For the way out after a failure: the daemon and all below it."""
+        family = descendants(self.pid)
+        self.process.kill()
+        self.process.wait()
+        for process in family:
+            process.kill()
+
+
+class ProcessSeen:
+    """A process that cannot be mistaken for a later one of the same number."""
+
+    def __init__(self, pid: int, born: str, name: str) -> None:
+        self.pid, self.born, self.name = pid, born, name
+
+    def __repr__(self) -> str:
+        return f"{self.name}[{self.pid}]"
+
+    def alive(self) -> bool:
+        now = stat_of(self.pid)
+        return now is not None and now.born == self.born and now.state != "Z"
+
+    def kill(self) -> None:
+        if self.alive():
+            os.kill(self.pid, signal.SIGKILL)
+
+
+class Stat:
+    """What /proc/PID/stat says."""
+
+    def __init__(self, text: str) -> None:
+        head, tail = text.rsplit(")", 1)
+        fields = tail.split()
+        self.name = head.split("(", 1)[1]
+        self.state, self.parent, self.born = fields[0], int(fields[1]), fields[19]
+
+
+def stat_of(pid: int) -> Stat | None:
+    try:
+        return Stat(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def descendants(root: int) -> list[ProcessSeen]:
+    """Every process below `root`, now."""
+    children: dict[int, list[ProcessSeen]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (stat := stat_of(int(entry.name))):
+            children.setdefault(stat.parent, []).append(ProcessSeen(int(entry.name), stat.born, stat.name))
+    found: list[ProcessSeen] = []
+    todo = [root]
+    while todo:
+        below = children.get(todo.pop(), [])
+        found += below
+        todo += [process.pid for process in below]
+    return found
+
+
+def parsed(line: str) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def toml(value: object) -> str:
+    """A value as TOML; JSON's strings are TOML's basic strings."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(str(key))} = {toml(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(str(value) if isinstance(value, Path) else value)
+
+
+def configuration(daemon: Mapping[str, object], instances: Mapping[str, Mapping[str, object]]) -> str:
+    """The text of a configuration file."""
+    tables = {"daemon": daemon, **{f"instances.{json.dumps(name)}": keys for name, keys in instances.items()}}
+    lines = []
+    for table, keys in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in keys.items()), ""]
+    return "\n".join(lines)
+
+
+@contextmanager
+def running_daemon(
+    directory: Path,
+    instances: Mapping[str, Mapping[str, object]],
+    *,
+    settings: Mapping[str, object] | None = None,
+    arguments: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    expect_ready: Sequence[str] | None = None,
+) -> Iterator[RunningDaemon]:
+    """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon].
+
+    The configuration is written to `directory`; the socket lies elsewhere, as its path must be short. Waits for the
+    instances named in `expect_ready`: all when it is not given.
+    """
+    with tempfile.TemporaryDirectory(prefix="gendriverd-") as short:
+        listen = ["tcp://127.0.0.1:0", f"unix:{short}/gendriverd.sock"]
+        path = directory / "gendriverd.toml"
+        own = {"listen": listen, "log_format": "json", "log_level": "debug"}
+        path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
+        command = [sys.executable, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
+        daemon = RunningDaemon(command, {**os.environ, **(env or {})})
+        try:
+            daemon.wait_until("listening", lambda _: len(daemon.addresses()) >= len(listen))
+            for name in instances if expect_ready is None else expect_ready:
+                daemon.wait_event("instance_ready", instance=name)
+            yield daemon
+        except BaseException:
+            daemon.kill()
+            raise
+        daemon.stop()

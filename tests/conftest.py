@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: MIT
+"""What every test may ask for: the host and the drivers under test, a free port."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def host_path() -> Path:
+    """The host under test: $GENDRIVERD_HOST, or the one that is shipped."""
+    path = Path(os.environ.get("GENDRIVERD_HOST") or ROOT / "gendriverd/_bin/gendriver-host")
+    if not path.exists():
+        pytest.fail(f"{path} is missing: run make build")
+    return path
+
+
+@pytest.fixture(scope="session")
+def drivers() -> Path:
+    """The directory of the drivers under test, tests/drivers' in its test/: $GENDRIVERD_DRIVERS, or build/drivers."""
+    path = Path(os.environ.get("GENDRIVERD_DRIVERS") or ROOT / "build/drivers")
+    if not path.is_dir():
+        pytest.fail(f"{path} is missing: run make drivers")
+    return path
+
+
+@pytest.fixture
+def free_tcp_port() -> int:
+    """A loopback port that was free a moment ago. Listening on port 0 is better where it is possible."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
