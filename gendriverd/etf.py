@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import erlang
-
 from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check
 
 __all__ = [

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: MIT
+"""`gendriverd call`: one call from the command line, in Erlang's syntax both ways."""
+
+from __future__ import annotations
+
+import sys
+
+from gendriverd import erlterm
+from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, UnknownCommand, Unreachable
+from gendriverd.client.sync import connect
+from gendriverd.etf import EtfError, Term
+
+# sysexits.h
+EX_ERROR, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 1, 2, 65, 69, 70, 75
+
+
+def run_call(
+    url: str, instance: str, cmd: str, term: str | None, timeout: float | None, key: int | None, cast: bool
+) -> int:
+    """Print the reply; the exit code.
+
+    0: any reply; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown command; 65: a malformed term; 69: nobody answers, or the instance is not
+    there; 75: the service did not run it, try again; 70: it may have run and failed.
+    """
+    try:
+        params = None if term is None else erlterm.parse(term)
+        number: int | str = int(cmd) if cmd.lstrip("-").isdigit() else cmd
+        with connect(url, instance, connect_timeout=timeout or 5.0) as client:
+            if cast:
+                client.cast(number, params, key=key)
+                return 0
+            answer = client.call(number, params, timeout=timeout, key=key)
+    except (erlterm.SyntaxProblem, EtfError) as exc:
+        return _say(EX_DATAERR, f"{term!r}: {exc}")
+    except (Unreachable, Refused) as exc:
+        return _say(EX_UNAVAILABLE, str(exc))
+    except UnknownCommand as exc:
+        return _say(EX_USAGE, str(exc))
+    except CallTimeout as exc:
+        return _say(EX_SOFTWARE, f"{instance} {cmd}: {exc}")
+    except Failed as exc:
+        return _say(EX_TEMPFAIL if exc.retryable else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
+    except (ClientError, ValueError) as exc:
+        return _say(EX_USAGE, str(exc))
+    print(erlterm.format(answer))
+    return EX_ERROR if _is_error(answer) else 0
+
+
+def _is_error(answer: Term) -> bool:
+    return isinstance(answer, tuple) and len(answer) == 2 and answer[0] == "error"
+
+
+def _say(code: int, text: str) -> int:
+    print(f"gendriverd call: {text}", file=sys.stderr)
+    return code

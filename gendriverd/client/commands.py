@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: MIT
+"""Commands by name: the driver's table, as the welcome told it."""
+
+from __future__ import annotations
+
+from gendriverd.client.outcomes import UnknownCommand
+from gendriverd.client.protocol import Welcome
+
+
+def command_number(cmd: int | str, welcome: Welcome) -> int:
+    """The integer behind cmd. UnknownCommand names what there is."""
+    if isinstance(cmd, int):
+        return cmd
+    number = welcome.commands.get(cmd)
+    if number is None:
+        known = ", ".join(sorted(welcome.commands)) or "it names none: use the number"
+        raise UnknownCommand(f"instance {welcome.instance!r} has no command {cmd!r}; it has: {known}")
+    return number

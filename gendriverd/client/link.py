@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: MIT
+"""One connection that many tasks share: calls out in batches, answers in any order, everyone answered once when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from gendriverd.client import protocol
+from gendriverd.client.outcomes import Failed, FailedReason, Refused, Unreachable
+from gendriverd.client.protocol import (
+    Answered,
+    Goodbye,
+    Greeted,
+    Ponged,
+    ProtocolError,
+    Receiver,
+    RefusedBy,
+    Welcome,
+)
+from gendriverd.etf import Term
+from gendriverd.quantities import address
+
+READ_SIZE = 1 << 18
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A call or ping in flight. `answered` is set with exactly one of term and failed."""
+
+    begins_at: int  # bytes written to the link before its frame
+    answered: trio.Event = field(default_factory=trio.Event)
+    term: Term = None
+    failed: FailedReason | None = None
+
+    def result(self) -> Term:
+        """The driver's term, or raise the service's word."""
+        if self.failed is not None:
+            raise Failed(self.failed)
+        return self.term
+
+    def end(self, term: Term, failed: FailedReason | None) -> None:
+        """The first word stays."""
+        if not self.answered.is_set():
+            self.term, self.failed = term, failed
+            self.answered.set()
+
+
+class Link:
+    """A connection whose handshake is done; `run` serves it until it ends."""
+
+    def __init__(self, stream: trio.SocketStream, welcome: Welcome, receiver: Receiver) -> None:
+        self.welcome = welcome
+        self.leaving = trio.Event()  # no new requests here: goodbye was said, or it is over
+        self.pending: dict[int, Pending] = {}
+        self._stream = stream
+        self._receiver = receiver
+        self._goodbye: str | None = None
+        self._ids = 0
+        self._out = bytearray()
+        self._written = self._handed = 0  # bytes: appended so far; given to the socket
+        self._wake = trio.Event()
+
+    def begin(self) -> tuple[int, Pending]:
+        """An id that is not in flight, and its place."""
+        while self._ids in self.pending:
+            self._ids = (self._ids + 1) & protocol.ID_MAX
+        call_id = self._ids
+        self._ids = (self._ids + 1) & protocol.ID_MAX
+        pending = self.pending[call_id] = Pending(self._written)
+        return call_id, pending
+
+    def write(self, frame: bytes) -> None:
+        """Leaves with the next send, together with all that waits."""
+        self._out += frame
+        self._written += len(frame)
+        self._wake.set()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait to be handed to the socket."""
+        return self._written - self._handed
+
+    async def run(self) -> None:
+        """Until the end of the connection; every call still in flight is then answered."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_all)
+                await self._receive_all()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.leaving.set()
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self._stream)
+            for pending in self.pending.values():
+                handed = pending.begins_at < self._handed
+                reason = protocol.unanswered(self._goodbye, handed=handed)
+                pending.end(None, reason)  # type: ignore[arg-type]  # one of the closed set
+            self.pending.clear()
+
+    async def _send_all(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            batch, self._out = bytes(self._out), bytearray()
+            self._handed += len(batch)
+            try:
+                if batch:
+                    await self._stream.send_all(batch)
+                if self._goodbye is not None and not self._out:
+                    await self._stream.send_eof()
+                    return
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return  # the reader finds the end
+
+    async def _receive_all(self) -> None:
+        try:
+            data = b""  # first what came along with the welcome
+            while True:
+                for event in self._receiver.receive(data):
+                    self._take(event)
+                if not (data := await self._stream.receive_some(READ_SIZE)):
+                    return
+        except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
+            return
+
+    def _take(self, event: protocol.Event) -> None:
+        match event:
+            case Answered(call_id, term, failed):
+                if (pending := self.pending.pop(call_id, None)) is not None:
+                    pending.end(term, failed)  # type: ignore[arg-type]  # one of the closed set
+            case Ponged(call_id):
+                if (pending := self.pending.pop(call_id, None)) is not None:
+                    pending.end(None, None)
+            case Goodbye(reason):
+                self._goodbye = reason
+                self.leaving.set()
+                self._wake.set()  # what was written leaves, then we half-close
+
+
+async def open_link(url: str, instance: str) -> Link:
+    """Connect and shake hands. Unreachable, Refused; the caller limits the time."""
+    where = address(url)
+    try:
+        if where.path:
+            stream = await trio.open_unix_socket(where.path)
+        else:
+            stream = await trio.open_tcp_stream(where.host, where.port)
+    except OSError as exc:
+        raise Unreachable(f"{url}: {exc.strerror or exc}") from None
+    try:
+        receiver = Receiver()
+        while True:
+            data = await stream.receive_some(READ_SIZE)
+            if not data:
+                raise Unreachable(f"{url}: the connection ended in the handshake")
+            for event in receiver.receive(data):
+                match event:
+                    case Greeted():
+                        await stream.send_all(protocol.hello(instance))
+                    case RefusedBy(reason):
+                        raise Refused(instance, reason)
+                    case Welcome() as welcome:
+                        return Link(stream, welcome, receiver)
+    except (trio.BrokenResourceError, ProtocolError) as exc:
+        await trio.aclose_forcefully(stream)
+        raise Unreachable(f"{url}: {exc or 'the connection broke in the handshake'}") from None
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
+        raise

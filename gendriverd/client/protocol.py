@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""One connection's side of docs/protocol.md without I/O: bytes in, events out, and the frames to send.
+
+Whoever owns the socket feeds `receive` with what was read and sends what the frame functions return. The handshake is part of it: the first event is Greeted (send
+`hello`), the next Welcome or RefusedBy, then answers. Nothing here waits, and nothing knows a socket.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from gendriverd import etf
+from gendriverd.client.outcomes import REASONS
+from gendriverd.etf import Atom, EtfError, Limits, Term
+
+VERSION = 1
+ID_MAX = (1 << 31) - 1
+HANDSHAKE_MAX = 64 << 10  # bytes of a greeting or welcome
+FRAME_MAX = 1 << 30  # bytes of an answer: what a reply may cost us
+# A reply is the driver's: nothing but memory bounds its number of terms.
+REPLY_LIMITS = Limits(depth=200, terms=1 << 30, bignum=1 << 16)
+_HEAD = struct.Struct(">I")
+_REPLY_ID = re.compile(rb"\x83h\x03w\x05reply(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)
+
+
+class ProtocolError(Exception):
+    """The peer does not speak this protocol; the connection is of no further use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeted:
+    """The server has said its greeting."""
+
+    about: dict[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The instance takes our requests: what it told about itself."""
+
+    instance: str
+    generation: int
+    threads: int
+    commands: dict[str, int]
+    in_flight: int  # calls it accepts at once on this connection
+    frame: int  # bytes it accepts in a frame
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedBy:
+    """The server refuses, and closes."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call's final frame: the driver's term, or the service's word in `failed`."""
+
+    id: int
+    term: Term
+    failed: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ponged:
+    """Answer to a ping."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """No request will be read any more; but for `draining`, no frame follows."""
+
+    reason: str
+
+
+Event = Greeted | Welcome | RefusedBy | Answered | Ponged | Goodbye
+
+
+class Receiver:
+    """Bytes to events."""
+
+    def __init__(self, frame_max: int = FRAME_MAX) -> None:
+        self._buffer = bytearray()
+        self._frame_max = frame_max
+        self._welcomed = False
+        self._greeted = False
+
+    @property
+    def in_frame(self) -> bool:
+        """True in the middle of a frame: an end of file now cuts it off."""
+        return bool(self._buffer)
+
+    def receive(self, data: bytes) -> Iterator[Event]:
+        """The events in data and what came before. ProtocolError: give the connection up."""
+        self._buffer += data
+        at = 0
+        try:
+            while len(self._buffer) - at >= _HEAD.size:
+                (size,) = _HEAD.unpack_from(self._buffer, at)
+                limit = self._frame_max if self._welcomed else HANDSHAKE_MAX
+                if size > limit:
+                    raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken")
+                if len(self._buffer) - at - _HEAD.size < size:
+                    return
+                frame = bytes(self._buffer[at + _HEAD.size : at + _HEAD.size + size])
+                at += _HEAD.size + size
+                event = self._event(frame)
+                if event is not None:
+                    yield event
+        finally:
+            del self._buffer[:at]
+
+    def _event(self, frame: bytes) -> Event | None:
+        try:
+            term = etf.decode(frame, REPLY_LIMITS)
+        except EtfError as exc:
+            if (head := _REPLY_ID.match(frame)) is None or not self._welcomed:
+                raise ProtocolError(f"a frame that is no term: {exc}") from None
+            return Answered(int.from_bytes(head["small"] or head["large"], "big"), None, "undecodable")
+        if not self._welcomed:
+            return self._handshake(term)
+        match term:
+            case (Atom("reply"), int(call_id), answer):
+                return Answered(call_id, answer, None)
+            case (Atom("failed"), int(call_id), Atom(reason)):
+                return Answered(call_id, None, str(reason) if reason in REASONS else "interrupted")
+            case (Atom("pong"), int(ping_id)):
+                return Ponged(ping_id)
+            case (Atom("goodbye"), Atom(reason)):
+                return Goodbye(str(reason))
+            case (Atom("part" | "note"), *_):
+                return None  # nobody asked for it
+        raise ProtocolError(f"a frame of no known kind: {term!r:.80}")
+
+    def _handshake(self, term: Term) -> Event:
+        match term:
+            case (Atom("gen_driver"), 1, dict(about)) if not self._greeted:
+                self._greeted = True
+                return Greeted(about)
+            case (Atom("welcome"), 1, dict(about)) if self._greeted:
+                self._welcomed = True
+                return _welcome(about)
+            case (Atom("refused"), Atom(reason)):
+                return RefusedBy(str(reason))
+            case (Atom("gen_driver"), int(version), *_):
+                raise ProtocolError(f"the daemon speaks protocol version {version}, this client {VERSION}")
+        raise ProtocolError(f"no gendriverd: it said {term!r:.80}")
+
+
+def _welcome(about: dict[Any, Any]) -> Welcome:
+    try:
+        limits = about[Atom("limits")]
+        return Welcome(
+            instance=about[Atom("instance")].decode(),
+            generation=int(about[Atom("generation")]),
+            threads=int(about[Atom("threads")]),
+            commands={name.decode(): int(cmd) for name, cmd in about[Atom("commands")].items()},
+            in_flight=int(limits[Atom("in_flight")]),
+            frame=int(limits[Atom("frame")]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ProtocolError(f"a welcome that lacks what it must say: {exc!r}") from None
+
+
+# --- frames to send ----------------------------------------------------------
+
+
+def hello(instance: str) -> bytes:
+    """The client's word in the handshake."""
+    return etf.frame((Atom("hello"), VERSION, instance.encode(), {}))
+
+
+def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict[Term, Term]:
+    """A request's options; timeout in seconds is the time left."""
+    opts: dict[Term, Term] = {}
+    if timeout is not None:
+        opts[Atom("timeout")] = min(max(0, int(timeout * 1000)), 0xFFFFFFFF)
+    if key is not None:
+        opts[Atom("key")] = key & 0xFFFFFFFF
+    if trace is not None:
+        opts[Atom("trace")] = trace
+    return opts
+
+
+def call(call_id: int, cmd: int, params: Term, opts: dict[Term, Term]) -> bytes:
+    """{call, Id, Cmd, Params [, Opts]}"""
+    message: tuple[Term, ...] = (Atom("call"), call_id, cmd, params)
+    return etf.frame((*message, opts) if opts else message)
+
+
+def cast(cmd: int, params: Term, opts: dict[Term, Term]) -> bytes:
+    """{cast, Cmd, Params [, Opts]}"""
+    message: tuple[Term, ...] = (Atom("cast"), cmd, params)
+    return etf.frame((*message, opts) if opts else message)
+
+
+def cancel(call_id: int) -> bytes:
+    """{cancel, Id}"""
+    return etf.frame((Atom("cancel"), call_id))
+
+
+def ping(ping_id: int) -> bytes:
+    """{ping, Id}"""
+    return etf.frame((Atom("ping"), ping_id))
+
+
+def unanswered(goodbye: str | None, *, handed: bool) -> str:
+    """What a call without an answer is told when its connection ends (docs/protocol.md, rules 5 and 8).
+
+    `goodbye` is the last one's reason, `handed` whether the call's frame was handed to the socket.
+    """
+    if goodbye == "stopping":
+        return "draining"
+    if goodbye not in (None, "draining"):
+        return "not_run"
+    return "disconnected" if handed else "unavailable"

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""The plain blocking face: one socket, one request at a time, safe to share between threads."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from gendriverd.client import protocol
+from gendriverd.client.commands import command_number
+from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, FailedReason, Refused, Unreachable
+from gendriverd.client.protocol import (
+    Answered,
+    Goodbye,
+    Greeted,
+    Ponged,
+    ProtocolError,
+    Receiver,
+    RefusedBy,
+    Welcome,
+)
+from gendriverd.etf import Term
+from gendriverd.quantities import address
+
+HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
+READ_SIZE = 1 << 18
+
+
+class Client:
+    """A connection to one instance; `connect` makes it. After its end the next request connects anew."""
+
+    def __init__(self, url: str, instance: str, *, connect_timeout: float = 5.0) -> None:
+        self.url = url
+        self.instance = instance
+        self.connect_timeout = connect_timeout
+        self._lock = threading.Lock()  # guards everything below
+        self._link: _Link | None = _Link(url, instance, connect_timeout)
+
+    @property
+    def welcome(self) -> Welcome:
+        """What the instance told about itself on the connection last made."""
+        with self._lock:
+            return self._open_link().welcome
+
+    def call(
+        self,
+        cmd: int | str,
+        params: Term = None,
+        *,
+        timeout: float | None = None,
+        key: int | None = None,
+        trace: bytes | None = None,
+    ) -> Term:
+        """The driver's term. Failed: the service's word; CallTimeout; UnknownCommand; Unreachable or Refused when connecting anew.
+
+        params None means that none are sent: the driver sees []. timeout in seconds, for ever when None; key: requests with one key run in order on one worker.
+        """
+        sent = [] if params is None else params
+        with self._lock:
+            link = self._open_link()
+            number = command_number(cmd, link.welcome)
+            call_id = link.next_id()
+            frame = protocol.call(call_id, number, sent, protocol.options(timeout, key, trace))
+            if len(frame) - 4 > link.welcome.frame:
+                raise ClientError(f"a request of {len(frame)} bytes; the daemon takes {link.welcome.frame}")
+            return self._exchange(link, frame, call_id, timeout)
+
+    def cast(self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None) -> None:
+        """Hand the request to the socket; nothing is heard of it."""
+        sent = [] if params is None else params
+        with self._lock:
+            link = self._open_link()
+            frame = protocol.cast(command_number(cmd, link.welcome), sent, protocol.options(None, key, trace))
+            try:
+                link.send(frame)
+            except OSError:
+                self._drop()
+                raise Failed("disconnected") from None
+
+    def ping(self, *, timeout: float = 5.0) -> float:
+        """Seconds until the host's loop answered."""
+        with self._lock:
+            link = self._open_link()
+            began = time.monotonic()
+            ping_id = link.next_id()
+            self._exchange(link, protocol.ping(ping_id), ping_id, timeout)
+            return time.monotonic() - began
+
+    def close(self) -> None:
+        """Idempotent; a later request connects anew."""
+        with self._lock:
+            self._drop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_link(self) -> _Link:
+        if self._link is None or self._link.leaving():
+            self._drop()
+            self._link = _Link(self.url, self.instance, self.connect_timeout)
+        return self._link
+
+    def _drop(self) -> None:
+        if self._link is not None:
+            self._link.socket.close()
+        self._link = None
+
+    def _exchange(self, link: _Link, frame: bytes, wanted: int, timeout: float | None) -> Term:
+        until = None if timeout is None else time.monotonic() + timeout + HOST_WORD
+        try:
+            link.send(frame)
+            answer = link.wait_for(wanted, until)
+        except TimeoutError:
+            link.forget(wanted)
+            raise CallTimeout(f"no answer within {timeout} s") from None
+        except (OSError, ProtocolError):
+            self._drop()
+            raise Failed("disconnected") from None
+        except _EndedError as exc:
+            self._drop()
+            raise Failed(exc.reason) from None
+        if answer.failed is not None:
+            raise Failed(answer.failed)  # type: ignore[arg-type]  # one of the closed set: protocol.py sees to it
+        return answer.term
+
+
+def connect(url: str, instance: str, *, connect_timeout: float = 5.0) -> Client:
+    """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL."""
+    return Client(url, instance, connect_timeout=connect_timeout)
+
+
+class _EndedError(Exception):
+    def __init__(self, reason: FailedReason) -> None:
+        super().__init__(reason)
+        self.reason: FailedReason = reason
+
+
+class _Link:
+    """A socket whose handshake is done."""
+
+    def __init__(self, url: str, instance: str, timeout: float) -> None:
+        self._receiver = Receiver()
+        self._events: list[protocol.Event] = []
+        self._goodbye: str | None = None
+        self._ids = 0
+        self._abandoned: set[int] = set()  # ids that timed out: taken until their final frame
+        self.socket = _open_socket(url, timeout)
+        try:
+            self.welcome = self._shake_hands(instance, time.monotonic() + timeout)
+        except (OSError, ProtocolError, _EndedError) as exc:
+            self.socket.close()
+            raise Unreachable(f"{url}: {exc or 'no answer'}") from None
+        except BaseException:
+            self.socket.close()
+            raise
+
+    def _shake_hands(self, instance: str, until: float) -> Welcome:
+        while True:
+            match self._next_event(until):
+                case Greeted():
+                    self.send(protocol.hello(instance))
+                case Welcome() as welcome:
+                    return welcome
+                case RefusedBy(reason):
+                    raise Refused(instance, reason)
+
+    def next_id(self) -> int:
+        while self._ids in self._abandoned:
+            self._ids = (self._ids + 1) & protocol.ID_MAX
+        taken = self._ids
+        self._ids = (self._ids + 1) & protocol.ID_MAX
+        return taken
+
+    def send(self, frame: bytes) -> None:
+        self.socket.settimeout(None)
+        self.socket.sendall(frame)
+
+    def forget(self, call_id: int) -> None:
+        self._abandoned.add(call_id)
+        try:
+            self.send(protocol.cancel(call_id))
+        except OSError:
+            self._goodbye = self._goodbye or "lost"  # the next request connects anew
+
+    def leaving(self) -> bool:
+        """The other side has said goodbye, or is gone: no new request here."""
+        self.socket.settimeout(0)
+        try:
+            while data := self.socket.recv(READ_SIZE):
+                self._take(data)
+            return True
+        except BlockingIOError:
+            return self._goodbye is not None
+        except (OSError, ProtocolError):
+            return True
+
+    def wait_for(self, wanted: int, until: float | None) -> Answered:
+        while True:
+            match self._next_event(until):
+                case Answered(id=got) as answer:
+                    if got == wanted:
+                        return answer
+                    self._abandoned.discard(got)
+                case Ponged(got) if got == wanted:
+                    return Answered(got, None, None)
+                case _:
+                    pass
+
+    def _next_event(self, until: float | None) -> protocol.Event:
+        while not self._events:
+            left = None if until is None else until - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimeoutError
+            self.socket.settimeout(left)
+            data = self.socket.recv(READ_SIZE)
+            if not data:
+                raise _EndedError(protocol.unanswered(self._goodbye, handed=True))  # type: ignore[arg-type]  # closed set
+            self._take(data)
+        return self._events.pop(0)
+
+    def _take(self, data: bytes) -> None:
+        for event in self._receiver.receive(data):
+            if isinstance(event, Goodbye):
+                self._goodbye = event.reason
+            self._events.append(event)
+
+
+def _open_socket(url: str, timeout: float) -> socket.socket:
+    where = address(url)
+    try:
+        if not where.path:
+            sock = socket.create_connection((where.host, where.port), timeout)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(timeout)
+            sock.connect(where.path)
+        except OSError:
+            sock.close()
+            raise
+        return sock
+    except OSError as exc:
+        raise Unreachable(f"{url}: {exc.strerror or exc}") from None
