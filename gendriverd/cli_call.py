@@ -19,7 +19,8 @@ def run_call(
 ) -> int:
     """Print the reply; the exit code.
 
-    0: any reply; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown command; 65: a malformed term; 69: nobody answers, or the instance is not
+    0: any reply; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown command; 65: a
+    malformed term; 69: nobody answers, or the instance is not
     there; 75: the service did not run it, try again; 70: it may have run and failed.
     """
     try:

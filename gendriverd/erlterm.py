@@ -39,7 +39,37 @@ _ESCAPES = {"n": 10, "r": 13, "t": 9, "s": 32, "e": 27, "b": 8, "f": 12, "v": 11
 _ATOMS = {"true": True, "false": False, "undefined": None}
 _PLAIN_ATOM = re.compile(r"[a-z][\w@]*\Z", re.ASCII)
 _RESERVED = frozenset(
-    ["after", "and", "andalso", "band", "begin", "bnot", "bor", "bsl", "bsr", "bxor", "case", "catch", "cond", "div", "else", "end", "fun", "if", "let", "maybe", "not", "of", "or", "orelse", "receive", "rem", "try", "when", "xor"]
+    [
+        "after",
+        "and",
+        "andalso",
+        "band",
+        "begin",
+        "bnot",
+        "bor",
+        "bsl",
+        "bsr",
+        "bxor",
+        "case",
+        "catch",
+        "cond",
+        "div",
+        "else",
+        "end",
+        "fun",
+        "if",
+        "let",
+        "maybe",
+        "not",
+        "of",
+        "or",
+        "orelse",
+        "receive",
+        "rem",
+        "try",
+        "when",
+        "xor",
+    ]
 )
 
 
@@ -73,7 +103,7 @@ class _Parser:
 
     def _next(self) -> _Token:
         match = _TOKEN.match(self.text, self.at)
-        assert match is not None  # `other` takes any character
+        assert match is not None  # noqa: S101 - `other` takes any character
         kind = match.lastgroup or "end"
         self.at = match.end()
         start = match.start(kind) if kind not in ("char", "quoted", "string") else match.start(kind) - 1
@@ -302,7 +332,7 @@ def _bits(value: BitString) -> str:
     return "<<" + ",".join([*map(str, value.data[:-1]), f"{last}:{value.bits}"]) + ">>"
 
 
-def format(term: Term) -> str:  # noqa: A001, C901, PLR0911 - io_lib's name; one case a type
+def format(term: Term) -> str:  # noqa: A001, C901 - io_lib's name; one case a type
     """The term in Erlang's syntax, on one line."""
     match term:
         case None:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The guard before erlang-py: an iterative look over a whole term, within budgets, that refuses what must not be decoded.
+"""The guard before erlang-py: looks over a whole term, iteratively and within budgets, and refuses what is unsafe.
 
-The same rules as the host's validator (gendriverd/host/etf.c), checked against the same vectors. erlang-py inflates compressed terms without a bound, is quadratic in
+The same rules as the host's validator (gendriverd/host/etf.c), checked against the same vectors. erlang-py inflates
+compressed terms without a bound, is quadratic in
 the length of integers, recurses as deep as the term does, and takes NaN: so it only ever sees what passed here.
 Format: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html
 """
@@ -87,7 +88,7 @@ def _fun(data: bytes, at: int) -> tuple[int, int, int]:
     return _atom(data, after + 1) + _NAMED[data[after]], free, at + 1 + size
 
 
-def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901, PLR0911, PLR0912 - a table of tags
+def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901 - a table of tags
     """Where the term whose tag is at `at`, and which holds no other term, ends."""
     if tag in _ATOM_WIDTH:
         return _atom(data, at)
@@ -110,11 +111,11 @@ def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901,
             raise EtfError(f"byte {at}: a reference of {words} words")
         return _atom(data, at + 3) + _CREATION[tag] + 4 * words
     if tag == 77:
-        size: int
-        size, bits = _U32.unpack_from(data, at + 1)[0], data[at + 5]
-        if size == 0 or not 1 <= bits <= 8:
+        length: int = _U32.unpack_from(data, at + 1)[0]
+        bits = data[at + 5]
+        if length == 0 or not 1 <= bits <= 8:
             raise EtfError(f"byte {at}: a bit string with {bits} bits in its last byte")
-        return at + 6 + size
+        return at + 6 + length
     if tag == 113:
         return _integer_97(data, _atom(data, _atom(data, at + 1)))
     if tag == 99:
@@ -149,7 +150,7 @@ def _children(data: bytes, at: int, tag: int) -> tuple[int, int, int] | None:
     return None
 
 
-def _scan(data: bytes, limits: Limits) -> int:  # noqa: C901, PLR0912 - one loop, kept flat for speed
+def _scan(data: bytes, limits: Limits) -> int:  # noqa: C901 - one loop, kept flat for speed
     end, at, terms, pairs = len(data), 1, 0, 0
     owed, ends = [1], [0]  # at each level: terms to come; where it must end
     while True:

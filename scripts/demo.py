@@ -12,7 +12,6 @@ import tempfile
 from pathlib import Path
 
 from gendriverd.client import connect
-
 from native import BIN
 from running_daemon import RunningDaemon, running_daemon
 

@@ -4,7 +4,8 @@
     async with gendriverd.client.open_client("tcp://127.0.0.1:9900", "sum") as client:
         assert await client.call("sum", [1, 2, 3, 4]) == (Atom("ok"), 10.0)
 
-Terms are Python values by the table in `gendriverd.etf`. What the driver answers is the return value, its `{error, Atom}` too; the service's own word is `Failed`.
+Terms are Python values by the table in `gendriverd.etf`. What the driver answers is the return value, its `{error,
+Atom}` too; the service's own word is `Failed`.
 """
 
 from __future__ import annotations

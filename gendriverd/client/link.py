@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One connection that many tasks share: calls out in batches, answers in any order, everyone answered once when it ends."""
+"""One connection that many tasks share: calls leave in batches, answers come in any order, all are answered once."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ async def open_link(url: str, instance: str) -> Link:
                         return Link(stream, welcome, receiver)
     except (trio.BrokenResourceError, ProtocolError) as exc:
         await trio.aclose_forcefully(stream)
-        raise Unreachable(f"{url}: {exc or 'the connection broke in the handshake'}") from None
+        raise Unreachable(f"{url}: {exc}") from None
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(stream)

@@ -58,9 +58,10 @@ class Client:
         key: int | None = None,
         trace: bytes | None = None,
     ) -> Term:
-        """The driver's term. Failed: the service's word; CallTimeout: `timeout` seconds and a little passed; UnknownCommand.
+        """The driver's term. Failed: the service's word; CallTimeout: the time and a little passed; UnknownCommand.
 
-        params None means that none are sent: the driver sees []. The time left is sent along: a call that cannot begin in time never runs. Cancelling the task cancels
+        params None means that none are sent: the driver sees []. The time left is sent along: a call that
+        cannot begin in time never runs. Cancelling the task cancels
         the call if it has not begun. Requests with one key run in order on one worker.
         """
         until = trio.current_time() + timeout if timeout is not None else None
@@ -86,7 +87,7 @@ class Client:
     async def cast(
         self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None
     ) -> bool:
-        """Hand a request over; nothing is heard of it. False: dropped, as there is no connection or a bound is reached."""
+        """Hand a request over; nothing is heard of it. False: dropped: no connection, or a bound is reached."""
         await trio.lowlevel.checkpoint()
         link = self._link
         if link is None or link.leaving.is_set() or link.unsent > self._options.max_unsent:
@@ -131,7 +132,8 @@ class Client:
             raise Failed("unavailable")
         return self._link
 
-    async def _connect(self) -> Link:
+    async def first_link(self) -> Link:
+        """For `open_client`: one attempt within `connect_timeout`."""
         with trio.move_on_after(self._options.connect_timeout):
             return await open_link(self.url, self.instance)
         raise Unreachable(f"{self.url}: no answer within {self._options.connect_timeout:g} s")
@@ -140,7 +142,9 @@ class Client:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _run(self, first: Link) -> None:
+    async def serve(self, first: Link) -> None:
+        """For `open_client`: keep a connection until cancelled."""
+        self._link = first
         async with trio.open_nursery() as links:
             link: Link | None = first
             delay = self._options.backoff_first
@@ -154,7 +158,7 @@ class Client:
                     if trio.current_time() - began > self._options.backoff_max:
                         delay = self._options.backoff_first
                 try:
-                    link = await self._connect()
+                    link = await self.first_link()
                     continue
                 except Refused as exc:
                     self._refused = exc
@@ -170,9 +174,8 @@ class Client:
 async def open_client(url: str, instance: str, options: Options | None = None) -> AsyncIterator[Client]:
     """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL."""
     client = Client(url, instance, options or Options())
-    link = await client._connect()
+    link = await client.first_link()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client._run, link)
-        client._link = link
+        nursery.start_soon(client.serve, link)
         yield client
         nursery.cancel_scope.cancel()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One connection's side of docs/protocol.md without I/O: bytes in, events out, and the frames to send.
 
-Whoever owns the socket feeds `receive` with what was read and sends what the frame functions return. The handshake is part of it: the first event is Greeted (send
+Whoever owns the socket feeds `receive` with what was read and sends what the frame functions return. The handshake is
+part of it: the first event is Greeted (send
 `hello`), the next Welcome or RefusedBy, then answers. Nothing here waits, and nothing knows a socket.
 """
 

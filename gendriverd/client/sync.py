@@ -54,9 +54,10 @@ class Client:
         key: int | None = None,
         trace: bytes | None = None,
     ) -> Term:
-        """The driver's term. Failed: the service's word; CallTimeout; UnknownCommand; Unreachable or Refused when connecting anew.
+        """The driver's term. Else Failed, CallTimeout, UnknownCommand; when connecting, Unreachable or Refused.
 
-        params None means that none are sent: the driver sees []. timeout in seconds, for ever when None; key: requests with one key run in order on one worker.
+        params None means that none are sent: the driver sees []. timeout in seconds, for ever when None; key:
+        requests with one key run in order on one worker.
         """
         sent = [] if params is None else params
         with self._lock:
@@ -157,7 +158,7 @@ class _Link:
             self.welcome = self._shake_hands(instance, time.monotonic() + timeout)
         except (OSError, ProtocolError, _EndedError) as exc:
             self.socket.close()
-            raise Unreachable(f"{url}: {exc or 'no answer'}") from None
+            raise Unreachable(f"{url}: {exc}") from None
         except BaseException:
             self.socket.close()
             raise
@@ -222,7 +223,8 @@ class _Link:
             self.socket.settimeout(left)
             data = self.socket.recv(READ_SIZE)
             if not data:
-                raise _EndedError(protocol.unanswered(self._goodbye, handed=True))  # type: ignore[arg-type]  # closed set
+                reason = protocol.unanswered(self._goodbye, handed=True)
+                raise _EndedError(reason)  # type: ignore[arg-type]  # one of the closed set
             self._take(data)
         return self._events.pop(0)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A gendriver-host under test, driven through its control channel and client sockets; everything blocks with a deadline."""
+"""A gendriver-host under test, driven by its control channel and client sockets; all blocks with a deadline."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from gendriverd.etf import Atom
-
 from gendriverd import etf
+from gendriverd.etf import Atom
 
 DEADLINE = 30.0  # seconds: for what must happen; only a failure waits so long
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from gendriverd import etf
-from gendriverd.etf import Atom
 
 from conftest import Gate, HostFactory
+from gendriverd import etf
+from gendriverd.etf import Atom
 from host_process import call, cast
 
 OK = Atom("ok")
@@ -27,9 +27,7 @@ def test_many_pipelined_calls_get_one_answer_each(host: HostFactory) -> None:
     peer.send(*(call(i, ECHO, (i, b"x" * (i % 300))) for i in range(2000)))
     peer.done_sending()
     replies = peer.receive_all()
-    assert sorted(replies, key=lambda r: r[1]) == [
-        (Atom("reply"), i, (OK, (i, b"x" * (i % 300)))) for i in range(2000)
-    ]
+    assert sorted(replies, key=lambda r: r[1]) == [(Atom("reply"), i, (OK, (i, b"x" * (i % 300)))) for i in range(2000)]
 
 
 def test_ids_of_every_width_come_back(host: HostFactory) -> None:

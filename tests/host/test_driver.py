@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 
 import pytest
-from gendriverd.etf import Atom
 
 from conftest import HostFactory
+from gendriverd.etf import Atom
 from host_process import LIMITS
 
 OK, ERROR = Atom("ok"), Atom("error")
@@ -27,7 +27,7 @@ def test_an_unusable_driver_is_refused_with_the_reason_and_exit_100(
     start_host: HostFactory, driver: str, why: str
 ) -> None:
     process = start_host(driver)
-    tag, text = process.hear("refuse")
+    _, text = process.hear("refuse")
     assert why.encode() in text
     assert b"\n" not in text
     assert process.wait() == 100
@@ -118,5 +118,5 @@ def test_the_log_level_can_be_changed_while_it_runs(host: HostFactory) -> None:
 def test_every_limit_of_the_start_message_is_needed(start_host: HostFactory) -> None:
     """A daemon of another release must not leave a bound at zero."""
     process = start_host("echo", **{name: value for name, value in LIMITS.items() if name != "frame"}, frame=0)
-    tag, why = process.hear("refuse")
+    _, why = process.hear("refuse")
     assert b"start" in why

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gendriverd.etf import Atom
-
 from conftest import Gate, HostFactory
+from gendriverd.etf import Atom
 from host_process import call, cast
 
 OK = Atom("ok")
@@ -155,7 +154,12 @@ def test_a_slow_reader_gets_everything(host: HostFactory) -> None:
 
     process = host("echo", unsent_bytes=50_000)
     peer = process.connect()
-    sender = threading.Thread(target=lambda: [peer.send(call(i, 1, b"x" * 5_000)) for i in range(2000)])
+
+    def send_all() -> None:
+        for i in range(2000):
+            peer.send(call(i, 1, b"x" * 5_000))
+
+    sender = threading.Thread(target=send_all)
     sender.start()
     got = {peer.receive()[1] for _ in range(2000)}
     sender.join()

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
+from pathlib import Path
 
 import pytest
-from gendriverd.etf import Atom
 
 from conftest import Gate, HostFactory
 from gendriverd import etf
+from gendriverd.etf import Atom
 from host_process import Peer, call, resident
 
 OK = Atom("ok")
@@ -142,4 +142,4 @@ def provoke(peer: Peer) -> None:
 
 
 def descriptors(pid: int) -> list[str]:
-    return sorted(os.listdir(f"/proc/{pid}/fd"))
+    return sorted(entry.name for entry in Path(f"/proc/{pid}/fd").iterdir())

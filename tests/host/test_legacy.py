@@ -6,9 +6,9 @@ from __future__ import annotations
 import signal
 
 import pytest
-from gendriverd.etf import Atom
 
 from conftest import Gate, HostFactory
+from gendriverd.etf import Atom
 from host_process import call, cast, resident
 
 OK, ERROR = Atom("ok"), Atom("error")

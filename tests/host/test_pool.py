@@ -6,9 +6,8 @@ from __future__ import annotations
 import itertools
 import random
 
-from gendriverd.etf import Atom
-
 from conftest import Gate, HostFactory
+from gendriverd.etf import Atom
 from host_process import call, cast
 
 OK = Atom("ok")
