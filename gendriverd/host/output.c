@@ -10,7 +10,7 @@ struct chunk {
 	const unsigned char *data;	/* in `small`, or in own */
 	size_t len, sent;
 	void *own;
-	unsigned char small[OUTPUT_SMALL];	/* not there when own is */
+	unsigned char small[];	/* OUTPUT_SMALL bytes, but none when own is set */
 };
 
 static void
@@ -30,7 +30,7 @@ output_room(struct output *o, size_t n)
 	struct chunk *c = o->tail;
 
 	if (c == NULL || c->own != NULL || OUTPUT_SMALL - c->len < n) {
-		if ((c = malloc(sizeof(*c))) == NULL)
+		if ((c = malloc(sizeof(*c) + OUTPUT_SMALL)) == NULL)
 			return NULL;
 		c->len = c->sent = 0;
 		c->own = NULL;
@@ -50,7 +50,7 @@ output_wrote(struct output *o, size_t n)
 int
 output_take(struct output *o, const void *data, size_t len, void *own)
 {
-	struct chunk *c = malloc(offsetof(struct chunk, small));
+	struct chunk *c = malloc(sizeof(*c));
 
 	if (c == NULL)
 		return -1;
