@@ -142,9 +142,10 @@ class Client:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def serve(self, first: Link) -> None:
+    async def serve(self, first: Link, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """For `open_client`: keep a connection until cancelled."""
         self._link = first
+        task_status.started()
         async with trio.open_nursery() as links:
             link: Link | None = first
             delay = self._options.backoff_first
@@ -176,6 +177,6 @@ async def open_client(url: str, instance: str, options: Options | None = None) -
     client = Client(url, instance, options or Options())
     link = await client.first_link()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.serve, link)
+        await nursery.start(client.serve, link)
         yield client
         nursery.cancel_scope.cancel()

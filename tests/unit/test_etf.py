@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""Terms to bytes and back, and the guard before erlang-py."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendriverd import etf
+from gendriverd.etf import Atom, BitString, EtfError, ImproperList, Limits, Opaque
+
+OTP25_CALL = bytes.fromhex("8368046400046361" + "6c6c" + "61006101" + "6b000401020304")
+
+LEAVES = (
+    st.integers(-(1 << 300), 1 << 300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.binary()
+    | st.booleans()
+    | st.none()
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=60).map(Atom)
+    | st.just(BitString(b"\xff\xe0", 3))
+)
+# Keys that Python tells apart as Erlang does.
+KEYS = st.integers(2) | st.binary() | st.tuples(st.binary(), st.integers(2))
+TERMS = st.recursive(
+    LEAVES,
+    lambda t: (
+        st.lists(t)
+        | st.lists(t).map(tuple)
+        | st.dictionaries(KEYS, t)
+        | st.builds(ImproperList, st.lists(t, min_size=1).map(tuple), st.integers() | st.binary())
+    ),
+    max_leaves=30,
+)
+
+
+def settled(term: object) -> object:
+    """The atoms that are Python's own."""
+    names = {"true": True, "false": False, "undefined": None}
+    match term:
+        case Atom() if term in names:
+            return names[term]
+        case list():
+            return [settled(item) for item in term]
+        case tuple():
+            return tuple(settled(item) for item in term)
+        case dict():
+            return {key: settled(value) for key, value in term.items()}
+        case ImproperList(elements, tail):
+            return ImproperList(tuple(settled(item) for item in elements), tail)
+    return term
+
+
+@given(TERMS)
+def test_what_is_encoded_is_decoded_again(term: object) -> None:
+    assert etf.decode(etf.encode(term)) == settled(term)
+
+
+@pytest.mark.parametrize("term", [[1, 2, 3], [], [0] * 65536, b"", (), {}, True, None, -0.0, 1 << 64])
+def test_the_types_stay_apart(term: object) -> None:
+    decoded = etf.decode(etf.encode(term))
+    assert decoded == term
+    assert type(decoded) is type(term)
+
+
+def test_both_wire_forms_of_an_atom_are_one() -> None:
+    assert etf.decode(b"\x83d\x00\x02ok") == etf.decode(b"\x83w\x02ok") == Atom("ok")
+    assert etf.decode(OTP25_CALL) == (Atom("call"), 0, 1, [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x83X" + b"w\x0dnonode@nohost" + bytes(12),
+        b"\x83Z\x00\x03w\x0dnonode@nohost" + bytes(16),
+        b"\x83x" + b"w\x0dnonode@nohost" + bytes(12),
+        b"\x83qw\x05listsw\x03mapa\x02",
+    ],
+)
+def test_what_only_erlang_understands_goes_back_as_it_came(data: bytes) -> None:
+    term = etf.decode(data)
+    assert isinstance(term, Opaque)
+    assert etf.encode([term, 1000]) == b"\x83l\0\0\0\2" + data[1:] + b"b\0\0\3\xe8j"
+
+
+NESTED = b"\x83" + b"l\0\0\0\1" * 129 + b"j" * 130
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "bad_term"),
+        (b"\x82a\1", "bad_term"),
+        (b"\x83", "bad_term"),
+        (b"\x83\x01", "bad_term"),
+        (b"\x83a\1a", "trailing_bytes"),
+        (b"\x83P\0\0\0\2" + zlib.compress(b"a\1"), "compressed"),
+        (b"\x83h\1P\0\0\0\2" + zlib.compress(b"a\1"), "compressed"),
+        (b"\x83m\xff\xff\xff\xffabc", "bad_term"),
+        (b"\x83i\xff\xff\xff\xff", "bad_term"),
+        (b"\x83l\xff\xff\xff\xffj", "bad_term"),
+        (b"\x83t\x7f\xff\xff\xff", "bad_term"),
+        (NESTED, "too_deep"),
+        (b"\x83o" + struct.pack(">I", 4097) + bytes(4098), "bignum_too_large"),
+        (b"\x83F\x7f\xf0\0\0\0\0\0\0", "bad_term"),
+        (b"\x83F\x7f\xf8\0\0\0\0\0\0", "bad_term"),
+        (b"\x83n\1\7\1", "bad_term"),
+        (b"\x83M\0\0\0\1\x09\0", "bad_term"),
+        (b"\x83w\2\xff\xff", "bad_term"),
+        (b"\x83v\4\0" + b"a" * 1024, "bad_term"),
+        (b"\x83l\0\0\0\0j", "bad_term"),
+        (b"\x83t\0\0\0\2a\1jF?\xf0\0\0\0\0\0\0j", "not_representable"),  # #{1 => [], 1.0 => []}
+        (b"\x83t\0\0\0\1l\0\0\0\1b\0\0\1\0jj", "not_representable"),  # #{[256] => []}
+    ],
+)
+def test_what_is_no_term_is_refused_with_its_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(EtfError) as refused:
+        etf.decode(data)
+    assert refused.value.reason == reason
+
+
+def test_the_budgets_are_the_callers() -> None:
+    data = etf.encode([[1000], 1 << 80])
+    assert etf.decode(data) == [[1000], 1 << 80]
+    for limits, reason in (
+        (Limits(depth=1), "too_deep"),
+        (Limits(terms=3), "too_many_terms"),
+        (Limits(bignum=10), "bignum_too_large"),
+    ):
+        with pytest.raises(EtfError) as refused:
+            etf.decode(data, limits)
+        assert refused.value.reason == reason
+
+
+@pytest.mark.parametrize("term", [float("nan"), float("inf"), object(), Atom("a" * 256), {1, 2}, "\ud800"])
+def test_what_is_no_term_cannot_be_encoded(term: object) -> None:
+    with pytest.raises(EtfError):
+        etf.encode([term])
+
+
+def test_nesting_beyond_reason_is_an_error_and_no_recursion() -> None:
+    term: list[object] = []
+    for _ in range(100_000):
+        term = [term]
+    with pytest.raises(EtfError) as refused:
+        etf.encode(term)
+    assert refused.value.reason == "too_deep"
+    while term:  # or its destructor recurses
+        term = term.pop()  # type: ignore[assignment]
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_raise_anything_else(data: bytes) -> None:
+    try:
+        etf.decode(b"\x83" + data)
+    except EtfError:
+        pass
+
+
+@given(TERMS, st.data())
+def test_no_damaged_term_raises_anything_else(term: object, data: st.DataObject) -> None:
+    damaged = bytearray(etf.encode(term))
+    damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        etf.decode(bytes(damaged))
+    except EtfError:
+        pass
