@@ -46,12 +46,13 @@ class RunningDaemon:
 
     def _read(self) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            with self._changed:
-                self.lines.append(line.rstrip("\n"))
-                if event := parsed(line):
-                    self.events.append(event)
-                self._changed.notify_all()
+        with self.process.stderr as log:
+            for line in log:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    if event := parsed(line):
+                        self.events.append(event)
+                    self._changed.notify_all()
         with self._changed:
             self._ended = True
             self._changed.notify_all()

@@ -135,6 +135,7 @@ bind_one(gd_in *in, sqlite3_stmt *statement, int at)
 	size_t size, arity;
 	int64_t integer;
 	double number;
+	gd_type type = gd_peek(in);
 	int code;
 
 	if (gd_get_i64(in, &integer) == 0)
@@ -149,7 +150,7 @@ bind_one(gd_in *in, sqlite3_stmt *statement, int at)
 	    gd_get_binary(in, &data, &size) == 0)
 		code = sqlite3_bind_blob64(statement, at, data, size, SQLITE_STATIC);
 	else
-		return gd_peek(in) == GD_INT || gd_peek(in) == GD_BIG ? "range" : "type";
+		return type == GD_INT || type == GD_BIG ? "range" : "type";
 	return code == SQLITE_OK ? NULL : error_name(code);
 }
 

@@ -1,24 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The Erlang suites that need a real daemon, run by rebar3 against one that is started here."""
+"""The Erlang suites that need a real daemon, run by Common Test against one that is started here."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from running_daemon import RunningDaemon
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-SUITES = [ROOT / "erlang/test/system_SUITE.erl", ROOT / "tests/system/examples_SUITE.erl"]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 DEADLINE = 240
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("rebar3") is None, reason="rebar3 is not installed"),
     pytest.mark.timeout(DEADLINE + 60),
 ]
+
+
+@pytest.fixture(scope="module")
+def code(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Where the client's modules, and the originals' example, are compiled to."""
+    subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
+    ebin = tmp_path_factory.mktemp("ebin")
+    subprocess.run(["erlc", "-o", ebin, ROOT / "examples/sum/gen_driver_test.erl"], check=True)
+    return [ebin, *(ROOT / "erlang/_build/default/lib").glob("*/ebin")]
 
 
 def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
@@ -34,20 +43,26 @@ def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
     return {name: keys for name, keys in wanted.items() if (drivers / str(keys["driver"])).exists()}
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("suite", ["system_SUITE", "examples_SUITE"])
 def test_suite_passes_against_a_real_daemon(
-    daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, suite: Path
+    daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, code: list[Path], suite: str
 ) -> None:
     running = daemon(instances(drivers, tmp_path))
-    command = ["rebar3", "ct", "--suite", os.path.relpath(suite, ROOT / "erlang"), "--logdir", str(tmp_path / "logs")]
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    command = ["ct_run", "-noinput", "-dir", HERE, "-suite", suite, "-logdir", logs, "-pa", *code]
     done = subprocess.run(
         command,
-        cwd=ROOT / "erlang",
+        cwd=tmp_path,
         env={**os.environ, "GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_UNIX_URL": running.unix_url},
         capture_output=True,
         text=True,
         timeout=DEADLINE,
         check=False,
     )
-    print(done.stdout[-4000:])
+    print(done.stdout[-6000:])
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    result = re.search(r"TEST COMPLETE, (\d+) ok, 0 failed of (\d+) test cases", done.stdout)
+    assert result is not None, done.stdout
+    assert int(result[1]) > 0
+    assert result[1] == result[2] or not all((drivers / f"{name}.so").exists() for name in ("zlib", "sqlite"))

@@ -1,0 +1,141 @@
+%% SPDX-License-Identifier: MIT
+%% The Erlang client and the daemon, together: the original's transcript, many callers on
+%% one socket, names, keys, and what a caller hears when there is nobody. Needs a daemon at
+%% $GENDRIVERD_URL with the instances sum, echo, test (sum, one thread), test4 (four).
+-module(system_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([the_originals_transcript/1, with_four_threads_the_numbers_part/1, a_list_of_bytes_is_summed_unsigned/1,
+         a_thousand_callers_get_a_hundred_thousand_right_answers/1, a_slow_answer_does_not_hold_up_another/1,
+         every_term_comes_back/1, large_binaries_come_back/1, commands_have_names/1,
+         plain_calls_and_casts_work_on_a_named_client/1, an_unknown_instance_is_said/1,
+         a_unix_socket_serves_as_well/1, a_closed_client_leaves_nothing_behind/1,
+         processes_casting_at_once_are_all_counted/1]).
+
+suite() -> [{timetrap, {seconds, 120}}].
+
+all() ->
+    [the_originals_transcript, with_four_threads_the_numbers_part, a_list_of_bytes_is_summed_unsigned,
+     a_thousand_callers_get_a_hundred_thousand_right_answers, a_slow_answer_does_not_hold_up_another,
+     every_term_comes_back, large_binaries_come_back, commands_have_names,
+     plain_calls_and_casts_work_on_a_named_client, an_unknown_instance_is_said, a_unix_socket_serves_as_well,
+     a_closed_client_leaves_nothing_behind, processes_casting_at_once_are_all_counted].
+
+init_per_suite(Config) ->
+    case os:getenv("GENDRIVERD_URL") of
+        Unset when Unset =:= false; Unset =:= "" ->
+            {skip, "GENDRIVERD_URL is not set"};
+        Url ->
+            ok = application:load(gen_driver_compat),
+            ok = application:set_env(gen_driver_compat, connect, Url),
+            [{url, Url} | Config]
+    end.
+
+end_per_suite(_Config) -> ok.
+
+connect(Instance, Config) ->
+    {ok, Pid} = gen_driver_tcp:start_link(#{connect => proplists:get_value(url, Config), instance => Instance}),
+    ok = gen_driver_tcp:await(Pid, 15000),
+    true = unlink(Pid),	% the end of a test case is no reason to report a crash
+    Pid.
+
+%% Must be the first to use the instance `test'.
+the_originals_transcript(_Config) ->
+    {ok, Pid} = gen_driver_test:start_link(),
+    ?assertEqual({ok, 10.0}, gen_driver_test:sum(Pid, [1, 2, 3, 4])),
+    ?assertEqual(ok, gen_driver_test:ping(Pid)),
+    ?assertEqual({ok, [{driver, 2}, {thread, 2}]}, gen_driver_test:stats(Pid)),
+    Ref = monitor(process, Pid),
+    ok = gen_driver_test:stop(Pid),
+    receive {'DOWN', Ref, process, Pid, normal} -> ok end.
+
+with_four_threads_the_numbers_part(Config) ->
+    Pid = connect(test4, Config),
+    ?assertEqual({ok, 10.0}, gen_server:call(Pid, {port, 1, [1, 2, 3, 4]})),
+    ?assertEqual(ok, gen_server:call(Pid, {port, 2})),
+    {ok, [{driver, Driver}, {thread, Thread}]} = gen_server:call(Pid, {port, 3}),
+    ?assertEqual(2, Driver),
+    ?assert(Thread < Driver).
+
+a_list_of_bytes_is_summed_unsigned(Config) ->
+    Pid = connect(sum, Config),
+    ?assertEqual({ok, 200.0}, gen_driver_tcp:call(Pid, 1, [200])),
+    ?assertEqual({ok, 300.5}, gen_driver_tcp:call(Pid, 1, [200, 100.5])).
+
+a_thousand_callers_get_a_hundred_thousand_right_answers(Config) ->
+    Pid = connect(echo, Config),
+    Self = self(),
+    Callers = [spawn_link(fun() -> Self ! {self(), [I || I <- lists:seq(1, 100), ask(Pid, N, I)]} end)
+               || N <- lists:seq(1, 1000)],
+    ?assertEqual(100000, lists:sum([receive {Caller, Right} -> length(Right) end || Caller <- Callers])).
+
+%% Every second caller uses the seed's form.
+ask(Pid, N, I) when N rem 2 =:= 0 ->
+    gen_server:call(Pid, {port, 1, {N, I, <<I:800>>}}, infinity) =:= {ok, {N, I, <<I:800>>}};
+ask(Pid, N, I) ->
+    gen_driver_tcp:call(Pid, 1, {N, I, [N, I]}, infinity) =:= {ok, {N, I, [N, I]}}.
+
+a_slow_answer_does_not_hold_up_another(Config) ->
+    Pid = connect(echo, Config),
+    Large = binary:copy(<<"0123456789abcdef">>, 1 bsl 19),
+    Slow = gen_server:send_request(Pid, {port, 1, Large}),
+    ?assertEqual({ok, small}, gen_driver_tcp:call(Pid, 1, small)),
+    ?assertEqual({reply, {ok, Large}}, gen_server:receive_response(Slow, 60000)).
+
+every_term_comes_back(Config) ->
+    Pid = connect(echo, Config),
+    Fun = fun lists:reverse/1,
+    Terms = [0, 255, 256, -1, 1 bsl 31, -(1 bsl 31), 1 bsl 64, -(1 bsl 2000), 0.0, -0.0, 1.0e300, ok, 'Ünï', '', [],
+             "text", [256], [a | b], lists:seq(1, 70000), {}, {a, {b, {c}}}, list_to_tuple(lists:seq(1, 300)), <<>>,
+             <<1, 2, 3>>, <<5:3>>, #{}, #{a => #{1 => 2.0}, <<"k">> => [#{}]}, self(), make_ref(),
+             hd(erlang:ports()), true, undefined],
+    [?assertEqual({ok, Term}, gen_driver_tcp:call(Pid, 1, Term)) || Term <- Terms],
+    ?assertEqual({error, {failed, undecodable}}, gen_driver_tcp:call(Pid, 1, Fun)),
+    ?assertEqual({ok, still_there}, gen_driver_tcp:call(Pid, 1, still_there)).
+
+large_binaries_come_back(Config) ->
+    Pid = connect(echo, Config),
+    [?assertEqual({ok, B}, gen_driver_tcp:call(Pid, 1, B, 60000))
+     || Size <- [65535, 65536, 65537, 1 bsl 20, 15 bsl 20], B <- [crypto:strong_rand_bytes(Size)]].
+
+commands_have_names(Config) ->
+    Pid = connect(sum, Config),
+    ?assertEqual({ok, 6.0}, gen_driver_tcp:call(Pid, sum, [1, 2, 3])),
+    ?assertEqual({ok, 6.0}, gen_driver_tcp:call(Pid, <<"sum">>, [1, 2, 3])),
+    ?assertMatch({error, {unknown_command, <<"frobnicate">>}}, gen_driver_tcp:call(Pid, frobnicate, [], 5000)).
+
+plain_calls_and_casts_work_on_a_named_client(Config) ->
+    Options = #{connect => proplists:get_value(url, Config), instance => <<"sum">>},
+    {ok, Pid} = gen_driver_tcp:start_link({local, sum_client}, Options),
+    ?assertEqual({ok, 3.0}, gen_server:call(sum_client, {port, 1, [1, 2]})),
+    ?assertEqual(ok, gen_server:cast(sum_client, {port, 2})),
+    ?assertEqual(ok, gen_driver_tcp:cast(sum_client, ping)),
+    ?assertMatch({ok, [_, _]}, gen_server:call(sum_client, {port, 3})),
+    ok = gen_driver_tcp:stop(Pid).
+
+an_unknown_instance_is_said(Config) ->
+    {ok, Pid} = gen_driver_tcp:start_link(#{connect => proplists:get_value(url, Config), instance => <<"nobody">>}),
+    ?assertMatch({error, {refused, unknown_instance}}, gen_driver_tcp:await(Pid, 15000)),
+    ?assertEqual({error, {failed, unavailable}}, gen_driver_tcp:call(Pid, 1)),
+    ok = gen_driver_tcp:stop(Pid).
+
+a_unix_socket_serves_as_well(_Config) ->
+    {ok, Pid} = gen_driver_tcp:start_link(#{connect => os:getenv("GENDRIVERD_UNIX_URL"), instance => sum}),
+    ?assertEqual({ok, 10.0}, gen_driver_tcp:call(Pid, sum, [1, 2, 3, 4])),
+    ok = gen_driver_tcp:stop(Pid).
+
+a_closed_client_leaves_nothing_behind(Config) ->
+    Before = length(erlang:ports()),
+    [ok = gen_driver_tcp:stop(connect(sum, Config)) || _ <- lists:seq(1, 20)],
+    ?assertEqual(Before, length(erlang:ports())).
+
+processes_casting_at_once_are_all_counted(Config) ->
+    Pid = connect(test, Config),
+    {ok, [{driver, Before}, _]} = gen_driver_tcp:call(Pid, 3),
+    Casters = [spawn_monitor(fun() -> [ok = gen_driver_tcp:cast(Pid, 2) || _ <- lists:seq(1, 50)] end)
+               || _ <- lists:seq(1, 20)],
+    [receive {'DOWN', Ref, process, Caster, Reason} -> ?assertEqual(normal, Reason) end || {Caster, Ref} <- Casters],
+    {ok, [{driver, After}, _]} = gen_driver_tcp:call(Pid, 3),
+    ?assertEqual(Before + 1 + 1000, After).
