@@ -25,7 +25,7 @@ _TOKEN = re.compile(
       | (?P<based>-?\d{1,2}\#[0-9a-zA-Z_]+)
       | (?P<int>-?\d[\d_]*)
       | \$(?P<char>\\(?:x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|[0-7]{1,3}|\^?.)|.)
-      | (?P<atom>[a-z][\w@]*)
+      | (?P<atom>[a-zß-öø-ÿ][\w@]*)
       | '(?P<quoted>(?:[^'\\]|\\.)*)'
       | "(?P<string>(?:[^"\\]|\\.)*)"
       | (?P<variable>[A-Z_][\w@]*)
@@ -37,7 +37,7 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"\\(x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|[0-7]{1,3}|\^.|.)", re.DOTALL)
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "s": 32, "e": 27, "b": 8, "f": 12, "v": 11, "d": 127}
 _ATOMS = {"true": True, "false": False, "undefined": None}
-_PLAIN_ATOM = re.compile(r"[a-z][\w@]*\Z", re.ASCII)
+_PLAIN_ATOM = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z")
 _RESERVED = frozenset(
     [
         "after",

@@ -49,13 +49,14 @@ VERSION = 131
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
 _F64 = struct.Struct(">d")
-_FLOAT_TEXT = re.compile(rb"[+-]?\d+\.\d+(e[+-]?\d+)?\x00*")
+_FLOAT_TEXT = re.compile(rb"[+-]?\d+\.\d+([eE][+-]?\d+)?")
 
 _FIXED = {97: 1, 98: 4, 106: 0}  # SMALL_INTEGER, INTEGER, NIL
 _SIZED = {109: _U32, 107: _U16}  # BINARY, STRING: a length, then bytes
 # A node's name, then so many bytes: PID, NEW_PID, PORT, NEW_PORT, V4_PORT, REFERENCE.
 _NAMED = {103: 9, 88: 12, 102: 5, 89: 8, 120: 12, 101: 5}
 _CREATION = {114: 1, 90: 4}  # NEW_REFERENCE, NEWER_REFERENCE
+_OLD, _OLD_CREATION, _OLD_REFERENCE = (103, 102, 101), 3, 0x3FFFF
 _ATOM_WIDTH = {119: 1, 115: 1, 118: 2, 100: 2}
 _UTF8 = (118, 119)
 
@@ -98,18 +99,24 @@ def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901 
         return at + 9
     if tag in (110, 111):
         size, end = (data[at + 1], at + 2) if tag == 110 else (_U32.unpack_from(data, at + 1)[0], at + 5)
+        if size > len(data) - end - 1:
+            raise EtfError(f"byte {at}: an integer that is cut off")
         if size > limits.bignum:
             raise EtfError(f"byte {at}: an integer of {size} bytes; at most {limits.bignum}", "bignum_too_large")
         if data[end] > 1:
             raise EtfError(f"byte {at}: an integer with sign {data[end]}")
         return end + 1 + size
     if tag in _NAMED:
-        return _atom(data, at + 1) + _NAMED[tag]
+        after = _atom(data, at + 1)
+        return _old(data, at, after, after + _NAMED[tag]) if tag in _OLD else after + _NAMED[tag]
     if tag in _CREATION:
         words: int = _U16.unpack_from(data, at + 1)[0]
         if not 1 <= words <= 5:
             raise EtfError(f"byte {at}: a reference of {words} words")
-        return _atom(data, at + 3) + _CREATION[tag] + 4 * words
+        after = _atom(data, at + 3)
+        if tag == 114 and (data[after] > _OLD_CREATION or _U32.unpack_from(data, after + 1)[0] > _OLD_REFERENCE):
+            raise EtfError(f"byte {at}: a reference beyond what its form can hold")
+        return after + _CREATION[tag] + 4 * words
     if tag == 77:
         length: int = _U32.unpack_from(data, at + 1)[0]
         bits = data[at + 5]
@@ -119,13 +126,20 @@ def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901 
     if tag == 113:
         return _integer_97(data, _atom(data, _atom(data, at + 1)))
     if tag == 99:
-        text = data[at + 1 : at + 32]
-        if len(text) < 31 or not _FLOAT_TEXT.fullmatch(text) or not math.isfinite(float(text.rstrip(b"\0"))):
+        text, end_of_text, _ = data[at + 1 : at + 32].partition(b"\0")
+        if not end_of_text or not _FLOAT_TEXT.fullmatch(text) or not math.isfinite(float(text)):
             raise EtfError(f"byte {at}: a float that is no number")
         return at + 32
     if tag == 80:
         raise EtfError(f"byte {at}: a compressed term", "compressed")
     raise EtfError(f"byte {at}: unknown tag {tag}")
+
+
+def _old(data: bytes, at: int, after: int, end: int) -> int:
+    """The end of a pid, port or reference in the form with one byte of creation, of which it uses two bits."""
+    if data[end - 1] > _OLD_CREATION or (data[at] == 101 and _U32.unpack_from(data, after)[0] > _OLD_REFERENCE):
+        raise EtfError(f"byte {at}: more than its form can hold")
+    return end
 
 
 def _integer_97(data: bytes, at: int) -> int:

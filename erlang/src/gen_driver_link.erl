@@ -44,6 +44,8 @@
 
 %% Messages of a socket (64 KiB each at most) before it waits to be asked for more.
 -define(ACTIVE, 32).
+%% Beyond so many messages a send by the writer costs less than one through them.
+-define(LONG_MAILBOX, 1000).
 
 %% @doc A socket that was welcomed; the calling process owns it.
 -spec new(socket(), gen_driver_handshake:welcome(), gen_driver_options:checked()) -> link().
@@ -73,10 +75,7 @@ send(Frames, Link = #link{sending = idle, control = Control, socket = Socket}) -
     Sent = Link#link{control = []},
     case erlang:port_info(Socket, queue_size) of
         {queue_size, 0} ->
-            case gen_tcp:send(Socket, Data) of
-                ok -> Sent;
-                {error, Reason} -> failed(Reason, Sent)
-            end;
+            send_now(Data, process_info(self(), message_queue_len), Sent);
         {queue_size, _} ->
             Writing = with_writer(Sent),
             ok = gen_driver_writer:send(Writing#link.writer, Data),
@@ -84,6 +83,15 @@ send(Frames, Link = #link{sending = idle, control = Control, socket = Socket}) -
         undefined ->
             failed(closed, Sent)
     end.
+
+send_now(Data, {message_queue_len, Waiting}, Link) when Waiting > ?LONG_MAILBOX ->
+    Writing = with_writer(Link),
+    sent_now(gen_driver_writer:send_now(Writing#link.writer, Data), Writing);
+send_now(Data, _, Link = #link{socket = Socket}) ->
+    sent_now(gen_tcp:send(Socket, Data), Link).
+
+sent_now(ok, Link) -> Link;
+sent_now({error, Reason}, Link) -> failed(Reason, Link).
 
 failed(Reason, Link = #link{socket = Socket}) ->
     self() ! {gen_driver_writer, Socket, {error, Reason}},

@@ -2,9 +2,11 @@
 %% @doc Sends for a client whose socket is full: the process that may block, linked to the one that may not.
 %%
 %% One batch is outstanding at a time; the client keeps the rest and counts it.
+%% It also sends for a client whose mailbox is long: `gen_tcp:send' looks for its
+%% answer in the whole of the calling process's mailbox, message by message.
 -module(gen_driver_writer).
 
--export([start_link/1, send/2, half_close/1, stop/1]).
+-export([start_link/1, send/2, send_now/2, half_close/1, stop/1]).
 
 %% @doc A writer for a socket of the calling process.
 -spec start_link(gen_tcp:socket()) -> pid().
@@ -17,6 +19,20 @@ start_link(Socket) ->
 send(Writer, Data) ->
     Writer ! {send, Data},
     ok.
+
+%% @doc Send, and return when it is done: only for a socket that holds nothing back.
+-spec send_now(pid(), iodata()) -> ok | {error, closed | inet:posix()}.
+send_now(Writer, Data) ->
+    %% Made here, the reference lets the receive below skip all that waits already.
+    Ref = monitor(process, Writer),
+    Writer ! {send_now, self(), Ref, Data},
+    receive
+        {Ref, Result} ->
+            true = demonitor(Ref, [flush]),
+            Result;
+        {'DOWN', Ref, process, Writer, _} ->
+            {error, closed}
+    end.
 
 %% @doc Shut the sending side down once everything handed in has gone out. Says nothing.
 -spec half_close(pid()) -> ok.
@@ -35,6 +51,9 @@ loop(Owner, Socket) ->
     receive
         {send, Data} ->
             Owner ! {?MODULE, Socket, gen_tcp:send(Socket, Data)},
+            loop(Owner, Socket);
+        {send_now, From, Ref, Data} ->
+            From ! {Ref, gen_tcp:send(Socket, Data)},
             loop(Owner, Socket);
         half_close ->
             %% An error means that the link is gone: the owner hears of that from the socket.

@@ -162,9 +162,7 @@ async def test_a_name_that_the_driver_lacks_is_named_with_those_it_has(nursery: 
     ("goodbye", "reason"),
     [(None, "disconnected"), ("host_died", "not_run"), ("bad_term", "not_run"), ("stopping", "draining")],
 )
-async def test_when_the_link_ends_everyone_hears_once(
-    nursery: trio.Nursery, goodbye: str | None, reason: str
-) -> None:
+async def test_when_the_link_ends_everyone_hears_once(nursery: trio.Nursery, goodbye: str | None, reason: str) -> None:
     async def script(s: Session) -> None:
         await s.welcome()
         for _ in range(3):

@@ -2,7 +2,7 @@
 %% SPDX-License-Identifier: MIT
 %% Writes terms.txt, envelopes.txt and frames.txt beside itself. Every verdict is held
 %% against binary_to_term first: what is `ok` it takes, what is not it refuses, but for
-%% the terms that the service refuses on its own account (`stricter`).
+%% the terms that the service refuses on its own account (`stricter`: some VMs take them).
 -mode(compile).
 
 main([]) ->
@@ -13,7 +13,7 @@ main([]) ->
 
 write(Dir, File, Columns, Lines) ->
     Head = "# SPDX-License-Identifier: MIT\n# Made by generate.escript. ",
-    ok = file:write_file(filename:join(Dir, File), [Head, Columns, "\n", Lines]).
+    ok = file:write_file(filename:join(Dir, File), unicode:characters_to_binary([Head, Columns, "\n", Lines])).
 
 line(Name, Bin, Verdict, More) ->
     [lists:join($\t, [Name, hex(Bin), Verdict | [More || More =/= ""]]), $\n].
@@ -35,7 +35,7 @@ terms() ->
     [[same(Name, Term) || {Name, Term} <- plain()],
      [ok(Name, body(Body)) || {Name, Body} <- taken()],
      [refused(Name, body(Body), "bad_term") || {Name, Body} <- refused()],
-     [line(Name, stricter(body(Body)), "bad_term", "") || {Name, Body} <- stricter()],
+     [line(Name, body(Body), "bad_term", "") || {Name, Body} <- stricter()],
      limits()].
 
 body(Body) -> iolist_to_binary([131, Body]).
@@ -57,8 +57,6 @@ readable(Term) ->
 ok(Name, Bin) -> true = takes(Bin), line(Name, Bin, "ok", "").
 
 refused(Name, Bin, Verdict) -> {false, _} = {takes(Bin), Name}, line(Name, Bin, Verdict, "").
-
-stricter(Bin) -> true = takes(Bin), Bin.
 
 plain() ->
     [{"integer " ++ integer_to_list(N), N} || N <- integers()] ++

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* The envelope: what a host reads in the shared vectors' frames. */
+#include "check.h"
+#include "envelope.h"
+#include "vectors.h"
+
+static size_t
+print_hex(char *text, size_t room, const unsigned char *data, size_t len)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < len && at + 2 < room; i++)
+		at += (size_t)snprintf(text + at, room - at, "%02x", data[i]);
+	return at;
+}
+
+/* As envelopes.txt says it: kind=call id=7 cmd=1 params=.. timeout=.. key=.. trace=.. */
+static void
+describe(char *text, size_t room, const struct envelope *e, int code)
+{
+	static const char *const kinds[] = {
+		[ENV_CALL] = "call", [ENV_CAST] = "cast", [ENV_CANCEL] = "cancel",
+		[ENV_PING] = "ping", [ENV_GOODBYE] = "goodbye",
+	};
+	size_t at = (size_t)snprintf(text, room, "kind=%s", kinds[e->kind]);
+
+	if (e->kind != ENV_CAST && e->kind != ENV_GOODBYE)
+		at += (size_t)snprintf(text + at, room - at, " id=%u", e->id);
+	if (code != 0)
+		return;
+	if (e->kind == ENV_CALL || e->kind == ENV_CAST)
+		at += (size_t)snprintf(text + at, room - at, " cmd=%d", e->cmd);
+	if (e->params != NULL) {
+		at += (size_t)snprintf(text + at, room - at, " params=");
+		at += print_hex(text + at, room - at, e->params, e->params_len);
+	}
+	if (e->has_timeout)
+		at += (size_t)snprintf(text + at, room - at, " timeout=%u", e->timeout_ms);
+	if (e->has_key)
+		at += (size_t)snprintf(text + at, room - at, " key=%u", e->key);
+	if (e->trace != NULL) {
+		at += (size_t)snprintf(text + at, room - at, " trace=");
+		print_hex(text + at, room - at, e->trace, e->trace_len);
+	}
+}
+
+static void
+check_vector(const struct vector *v)
+{
+	const char *verdict = "ok";
+	char text[4096] = "";
+	struct envelope e;
+	struct etf_check c;
+	int code;
+
+	about = v->field[0];
+	etf_check_begin(&c, &vector_limits, v->data, v->len, 1);
+	CHECK(etf_check_run(&c, UINT32_MAX) == 0);
+	code = envelope_parse(&c, v->data, v->len, &e);
+	etf_check_end(&c);
+	if (code == ENV_BAD_ENVELOPE)
+		verdict = "bad_envelope";
+	else if (code == ENV_BAD_REQUEST)
+		verdict = "bad_request";
+	CHECK(strcmp(verdict, v->field[2]) == 0);
+	if (code != ENV_BAD_ENVELOPE)
+		describe(text, sizeof(text), &e, code);
+	CHECK(strcmp(text, v->field[3]) == 0);
+}
+
+int
+main(int argc, char **argv)
+{
+	const char *dir = argc > 1 ? argv[1] : "tests/vectors";
+
+	CHECK(each_vector(dir, "envelopes.txt", check_vector) > 50);
+	return check_summary();
+}
