@@ -150,7 +150,8 @@ class Instance:
     def _ending(self, life: Lifetime, end: Exit, driver: str, log: Log) -> Ending:
         asked = self.state is State.STOPPING
         if life.refusal is not None and end.code == EXIT_REFUSED:
-            return Ending(Event.REFUSED, f"driver {driver}: {life.refusal}")
+            text = life.refusal
+            return Ending(Event.REFUSED, text if str(driver) in text else f"driver {driver}: {text}")
         self.last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
         reason = f"driver {driver}: {self.last_exit}" if life.ready is None else self.last_exit
         level = log.info if asked and end.code == 0 else log.warning

@@ -3,9 +3,14 @@
 
 import os
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from running_daemon import RunningDaemon, running_daemon
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,3 +40,23 @@ def free_tcp_port() -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, drivers: Path, host_path: Path) -> Iterator[Callable[..., RunningDaemon]]:
+    """Starts daemons: `daemon({"sum": {"driver": "sum.so"}})`, options as running_daemon's.
+
+    At the test's end each is stopped, must end with 0, and must leave no process and no sanitizer's report behind.
+    """
+    with ExitStack() as stack:
+        count = 0
+
+        def start(instances: dict[str, dict[str, object]], **options: Any) -> RunningDaemon:
+            nonlocal count
+            count += 1
+            directory = tmp_path / f"daemon-{count}"
+            directory.mkdir()
+            arguments = ["--driver-path", str(drivers), *options.pop("arguments", ())]
+            return stack.enter_context(running_daemon(directory, instances, arguments=arguments, **options))
+
+        yield start

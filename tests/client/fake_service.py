@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -76,10 +77,8 @@ async def serve(nursery: trio.Nursery, *scripts: Script) -> str:
         if not waiting:
             return
         script = waiting.pop(0)
-        try:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # the client has left
             await script(Session(stream))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client has left
 
     nursery.start_soon(trio.serve_listeners, handle, listeners)
     return f"tcp://127.0.0.1:{listeners[0].socket.getsockname()[1]}"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import trio
-from fake_service import Session, serve
 
+from fake_service import Session, serve
 from gendriverd.client import CallTimeout, Failed, Refused, SyncClient, Unreachable, connect
 from gendriverd.etf import Atom
 
@@ -154,7 +154,7 @@ async def test_a_refusal_names_instance_and_reason(nursery: trio.Nursery) -> Non
 
 
 def test_an_address_that_is_none_says_what_is_accepted() -> None:
-    with pytest.raises(ValueError, match="tcp://127.0.0.1:9900"):
+    with pytest.raises(ValueError, match=r"tcp://127\.0\.0\.1:9900"):
         connect("localhost:9900", "x")
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 import trio
-from fake_service import Session, serve
 
+from fake_service import Session, serve
 from gendriverd.client import CallTimeout, Failed, Refused, UnknownCommand, Unreachable, open_client
 from gendriverd.client.multiplexed import Options
 from gendriverd.etf import Atom
@@ -58,7 +59,7 @@ async def test_the_drivers_error_is_a_value_and_the_services_word_an_exception(n
 
 
 async def test_options_travel_with_the_call(nursery: trio.Nursery) -> None:
-    seen: list[object] = []
+    seen: list[Any] = []
 
     async def script(s: Session) -> None:
         await s.welcome()
@@ -74,7 +75,7 @@ async def test_options_travel_with_the_call(nursery: trio.Nursery) -> None:
         assert await client.cast(2, b"x", key=7)
         await client.call(1, timeout=60, key=5, trace=b"t")
     assert seen[0] == (Atom("cast"), 2, b"x", {Atom("key"): 7})
-    tag, _, cmd, params, opts = seen[1]  # type: ignore[misc]
+    tag, _, cmd, params, opts = seen[1]
     assert (tag, cmd, params, opts[Atom("key")], opts[Atom("trace")]) == (Atom("call"), 1, [], 5, b"t")
     assert 50_000 < opts[Atom("timeout")] <= 60_000
 
@@ -329,7 +330,7 @@ async def test_answers_nobody_asked_for_are_ignored(nursery: trio.Nursery) -> No
 async def test_ping_measures(nursery: trio.Nursery) -> None:
     async def script(s: Session) -> None:
         await s.welcome()
-        tag, ping_id = await s.receive()
+        _tag, ping_id = await s.receive()
         await s.send((Atom("pong"), ping_id))
         await s.receive()
 

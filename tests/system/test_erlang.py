@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from running_daemon import RunningDaemon
 
 HERE = Path(__file__).resolve().parent
@@ -50,7 +51,7 @@ def test_suite_passes_against_a_real_daemon(
     running = daemon(instances(drivers, tmp_path))
     logs = tmp_path / "logs"
     logs.mkdir()
-    command = ["ct_run", "-noinput", "-dir", HERE, "-suite", suite, "-logdir", logs, "-pa", *code]
+    command: list[str | Path] = ["ct_run", "-noinput", "-dir", HERE, "-suite", suite, "-logdir", logs, "-pa", *code]
     done = subprocess.run(
         command,
         cwd=tmp_path,

@@ -32,6 +32,7 @@ def test_the_guards_verdict_is_the_hosts(vector: list[str]) -> None:
     assert verdict(bytes.fromhex(vector[1])) == vector[2]
 
 
+NOT_REPRESENTABLE = ("map with odd keys", "map with odd keys (older atoms)")  # lists, and 1 beside 1.0
 PRINTED = [v for v in vectors("terms.txt") if len(v) > 3 and v[3] and "#Fun" not in v[3] and "<0." not in v[3]]
 
 
@@ -39,12 +40,12 @@ PRINTED = [v for v in vectors("terms.txt") if len(v) > 3 and v[3] and "#Fun" not
     "vector", [v for v in PRINTED if "#Ref" not in v[3] and "#Port" not in v[3]], ids=lambda v: v[0]
 )
 def test_erlangs_own_text_of_a_term_is_read_as_that_term(vector: list[str]) -> None:
-    try:
-        decoded = etf.decode(bytes.fromhex(vector[1]))
-    except EtfError as exc:
-        assert exc.reason == "not_representable"
-        return
-    assert erlterm.parse(vector[3]) == decoded
+    data = bytes.fromhex(vector[1])
+    if vector[0] in NOT_REPRESENTABLE:
+        with pytest.raises(EtfError):
+            etf.decode(data)
+    else:
+        assert erlterm.parse(vector[3]) == etf.decode(data)
 
 
 SAID_BY_SERVICE = [v for v in vectors("frames.txt") if v[2] in ("server", "host")]

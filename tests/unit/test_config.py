@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Configuration: every mistake at once, each with file, line and what would be accepted; drop-ins; the shipped file."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from gendriverd.config import DaemonConfig, InstanceConfig, Limits, load
+from gendriverd.errors import ConfigError
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ONE = '[instances.sum]\ndriver = "sum.so"\n'
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def problems(path: Path) -> str:
+    with pytest.raises(ConfigError) as raised:
+        load(path, {})
+    return str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[daemon]\nlistne = []\n" + ONE, "c.toml:2: [daemon] has no setting 'listne'; did you mean 'listen'?"),
+        (ONE + "thread = 4\n", "c.toml:3: [instances.sum] has no setting 'thread'; did you mean 'threads'?"),
+        (ONE + "threads = 0\n", "c.toml:3: [instances.sum] threads must be greater than or equal to 1, not 0"),
+        ("[instances.x]\nthreads = 1\n", "[instances.x] needs a setting 'driver'"),
+        ("[instances.BAD]\ndriver = 'x'\n", "'BAD'"),
+        (ONE + "[instances.sum.limits]\nqueue_ = 1\n", "[instances.sum.limits] has no setting 'queue_'"),
+        (ONE + "[instances.sum.limits]\nframe = 'lots'\n", "[instances.sum.limits] frame must be a number of bytes"),
+        ("[daemon]\nlisten = ['localhost:1']\n" + ONE, "must be an address such as 'tcp://127.0.0.1:9900'"),
+        ("[daemon]\nhandshake_timeout = 'soon'\n" + ONE, "handshake_timeout must be a duration"),
+        ("[deamon]\n" + ONE, "'deamon'; did you mean 'daemon'?"),
+        ("[instances.sum\n", "c.toml:1"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_what_is_accepted(tmp_path: Path, text: str, problem: str) -> None:
+    said = problems(write(tmp_path / "c.toml", text))
+    assert problem in said
+    assert str(tmp_path / "c.toml") in said
+
+
+def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    said = problems(write(tmp_path / "c.toml", "[daemon]\na = 1\nb = 2\n[instances.x]\nc = 3\n"))
+    assert len(said.splitlines()) == 4
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert f"{tmp_path}/none.toml" in problems(tmp_path / "none.toml")
+
+
+def test_drop_ins_are_merged_in_name_order_and_the_later_wins(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", ONE + "threads = 1\n")
+    write(tmp_path / "conf.d/20-more.toml", "[instances.sum]\nthreads = 3\n[instances.b]\ndriver = 'echo.so'\n")
+    write(tmp_path / "conf.d/10-first.toml", "[instances.sum]\nthreads = 2\nenabled = false\n")
+    write(tmp_path / "conf.d/ignored.txt", "nonsense")
+    config = load(path, {})
+    assert (config.instances["sum"].threads, config.instances["sum"].enabled) == (3, False)
+    assert set(config.instances) == {"sum", "b"}
+
+
+def test_a_mistake_in_a_drop_in_names_the_drop_in(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", ONE)
+    write(tmp_path / "conf.d/x.toml", "\n[instances.sum]\nthreds = 3\n")
+    assert f"{tmp_path}/conf.d/x.toml:3: [instances.sum] has no setting 'threds'" in problems(path)
+
+
+def shipped() -> dict[str, dict[str, object]]:
+    return tomllib.loads((ROOT / "config/gendriverd.toml").read_text())
+
+
+def test_the_shipped_configuration_is_valid_and_has_two_instances() -> None:
+    config = load(ROOT / "config/gendriverd.toml", {})
+    assert len([name for name, instance in config.instances.items() if instance.enabled]) >= 2
+
+
+def test_the_shipped_configuration_shows_every_setting() -> None:
+    text = (ROOT / "config/gendriverd.toml").read_text()
+    for model in (DaemonConfig, InstanceConfig, Limits):
+        for name in model.model_fields:
+            assert re.search(rf"^#?\s*(\[instances\.\w+\.)?{name}\b", text, re.MULTILINE), f"{model.__name__}.{name}"
+
+
+def test_the_shipped_values_of_the_daemon_are_the_defaults() -> None:
+    assert load(ROOT / "config/gendriverd.toml", {}).daemon == DaemonConfig()
