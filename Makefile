@@ -33,7 +33,7 @@ demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them,
 	@$(PY) scripts/demo.py
 
 test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare Debian lacks (and says so first)
-	$(NATIVE) unit --strict --out build/unit_c
+	$(NATIVE) unit --out build/unit_c
 	cd erlang && rebar3 eunit
 	cd erlang && rebar3 ct --suite $(ERLANG_SUITES)
 	$(PYTEST)
@@ -54,22 +54,24 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			echo "C, warnings are errors: $$cc"; \
 			CC=$$cc $(NATIVE) host --strict --out build/check/$$cc/gendriver-host; \
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers $(EXAMPLES); \
+			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers/test $(TEST_DRIVERS); \
+			CC=$$cc $(NATIVE) unit --strict --out build/check/$$cc/unit_c; \
 		fi; \
 	done
 	cd erlang && rebar3 xref
 	cd erlang && rebar3 dialyzer
 
 build: $(VENV)/.runtime ## the host and the two small drivers, into gendriverd/_bin
-	$(NATIVE) shipped --strict
+	$(NATIVE) shipped
 
 drivers: build ## the example drivers into build/drivers, the tests' into build/drivers/test
-	$(NATIVE) drivers --strict --out build/drivers $(EXAMPLES)
+	$(NATIVE) drivers --out build/drivers $(EXAMPLES)
 	$(if $(TEST_DRIVERS),$(NATIVE) drivers --out build/drivers/test $(TEST_DRIVERS))
 
 san: san-asan san-tsan ## the black-box tests with host and drivers under ASan and UBSan, then a part of them under TSan
 
 san-asan: setup-test $(VENV)/.dev
-	$(NATIVE) unit --strict --variant asan --out build/asan/unit_c
+	$(NATIVE) unit --variant asan --out build/asan/unit_c
 	$(call built_with,asan)
 	$(call tested_with,asan,$(BLACK_BOX))
 

@@ -41,14 +41,15 @@
 %% @doc The options of a client.
 -spec client(options()) -> {ok, checked()} | {error, bad_option()}.
 client(Options) ->
-    try to_map(Options) of
-        #{instance := _} = Given ->
-            {ok, maps:map(fun check/2, maps:merge(defaults(), Given))};
-        #{} ->
-            {error, {bad_option, {missing, instance}}}
+    try {ok, checked(to_map(Options))}
     catch
         throw:{bad_option, _} = Bad -> {error, Bad}
     end.
+
+checked(#{instance := _} = Given) ->
+    maps:map(fun check/2, maps:merge(defaults(), Given));
+checked(#{}) ->
+    throw({bad_option, {missing, instance}}).
 
 defaults() ->
     #{connect => "tcp://127.0.0.1:9900",
@@ -57,7 +58,7 @@ defaults() ->
       plain_timeout => infinity,
       max_in_flight => 4096,
       max_queued => {10000, 64 bsl 20},
-      max_frame => 64 bsl 20,
+      max_frame => 65 bsl 20,                   % the service lets replies be 64 MiB
       backoff => {100, 5000},
       driver_atoms => false,
       undecodable => {error, {failed, undecodable}},

@@ -5,7 +5,7 @@
 -export([listen/0, listen_unix/1, port/1, url/1, close/1]).
 -export([accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, refuse/2]).
 -export([recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, half_close/1, reset/1]).
--export([async/1, outcome/1, drained/1]).
+-export([async/1, outcome/1, drained/1, repository/0, load/1]).
 
 -define(WAIT, 10000).
 
@@ -116,3 +116,22 @@ outcome({Ref, _Pid}) ->
 %% The client has handled all that was sent to it before.
 drained(Client) ->
     gen_driver_tcp:info(Client).
+
+%%% Files
+
+%% The root of the repository: this file's source lies below it, wherever it was compiled to.
+repository() ->
+    above(filename:dirname(proplists:get_value(source, module_info(compile)))).
+
+above(Directory) ->
+    case filelib:is_dir(filename:join(Directory, "tests/vectors")) of
+        true -> Directory;
+        false when Directory =/= "/" -> above(filename:dirname(Directory))
+    end.
+
+%% A module of the repository that belongs to no application.
+load(Path) ->
+    Source = filename:join(repository(), Path),
+    {ok, Module, Code} = compile:file(Source, [binary, debug_info]),
+    {module, Module} = code:load_binary(Module, Source, Code),
+    Module.

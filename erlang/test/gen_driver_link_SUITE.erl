@@ -222,7 +222,7 @@ closed_in_mid_frame(Config) ->
 lies_about_lengths(Config) ->
     gen_driver_test_log:start(?FUNCTION_NAME),
     [?assertEqual(failed(disconnected), ended(fun(Conn) -> send_raw(Conn, <<Size:32, 131>>) end, Config))
-     || Size <- [64 * 1024 * 1024 + 1, 16#ffffffff]],
+     || Size <- [65 * 1024 * 1024 + 1, 16#ffffffff]],
     gen_driver_test_log:warning("frame_too_large"),
     gen_driver_test_log:stop(?FUNCTION_NAME).
 

@@ -1,0 +1,133 @@
+%% SPDX-License-Identifier: MIT
+%% The codec against the vectors that every implementation of the protocol shares (tests/vectors).
+-module(gen_driver_proto_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%%% frames.txt: a line is name, hex with the length in front, who says it, the term
+
+frames_test_() ->
+    [{Name, ?_test(frame(Who, unhex(Hex), parse(Term)))} || [Name, Hex, Who, Term] <- vectors("frames.txt")].
+
+frame(Who, Bytes, Term) ->
+    {ok, [Frame], Rest} = gen_driver_frame:cut(Bytes, gen_driver_frame:new(1000)),
+    ?assert(gen_driver_frame:is_empty(Rest)),
+    said(Who, Term, Frame).
+
+said("client", {goodbye, done}, _Frame) ->
+    ok;                                         % ours ends with a half-close
+said("client", Term, Frame) ->
+    ?assertEqual(Term, binary_to_term(iolist_to_binary(encode(Term)))),
+    ?assertEqual(Term, binary_to_term(Frame));
+said("server", {gen_driver, 1, _}, Frame) ->
+    ?assertEqual(ok, gen_driver_handshake:greeting(Frame));
+said("server", {welcome, 1, Info}, Frame) ->
+    {welcome, Welcome} = gen_driver_handshake:answer(Frame),
+    ?assertEqual(maps:with(maps:keys(Welcome), Info), maps:with(maps:keys(Info), Welcome));
+said("server", {refused, Reason}, Frame) ->
+    ?assertEqual({refused, Reason}, gen_driver_handshake:answer(Frame));
+said("host", {reply, Id, Term}, Frame) ->
+    {reply, Id, BodyAt} = gen_driver_proto:decode(Frame),
+    ?assertEqual({ok, Term}, gen_driver_proto:reply_term(Frame, BodyAt));
+said("host", {goodbye, Reason}, Frame) ->
+    ?assertEqual({goodbye, atom_to_binary(Reason)}, gen_driver_proto:decode(Frame));
+said("host", {part, _, _}, Frame) ->
+    ?assertEqual({unasked, part}, gen_driver_proto:decode(Frame));
+said("host", {note, _}, Frame) ->
+    ?assertEqual({unasked, note}, gen_driver_proto:decode(Frame));
+said("host", Term, Frame) ->
+    ?assertEqual(Term, gen_driver_proto:decode(Frame)).
+
+encode({hello, 1, Instance, #{}}) -> gen_driver_handshake:hello(Instance);
+encode({call, Id, Cmd}) -> gen_driver_proto:encode_call(Id, Cmd, none, #{});
+encode({call, Id, Cmd, Params}) -> gen_driver_proto:encode_call(Id, Cmd, params(Params), #{});
+encode({call, Id, Cmd, Params, Options}) -> gen_driver_proto:encode_call(Id, Cmd, params(Params), Options);
+encode({cast, Cmd}) -> gen_driver_proto:encode_cast(Cmd, none, #{});
+encode({cast, Cmd, Params}) -> gen_driver_proto:encode_cast(Cmd, params(Params), #{});
+encode({cast, Cmd, Params, Options}) -> gen_driver_proto:encode_cast(Cmd, params(Params), Options);
+encode({cancel, Id}) -> gen_driver_proto:encode_cancel(Id);
+encode({ping, Id}) -> gen_driver_proto:encode_ping(Id).
+
+params(Params) ->
+    gen_driver_proto:encode_params(Params).
+
+%% Options without params: a driver sees [].
+options_alone_test() ->
+    ?assertEqual({call, 1, 2, [], #{key => 3}}, binary_to_term(iolist_to_binary(
+        gen_driver_proto:encode_call(1, 2, none, #{key => 3})))),
+    ?assertEqual({cast, 2, [], #{key => 3}}, binary_to_term(iolist_to_binary(
+        gen_driver_proto:encode_cast(2, none, #{key => 3})))).
+
+%%% envelopes.txt: what a host takes and refuses; here: numbers at their limits, as we write them
+
+envelopes_test_() ->
+    [{Name, ?_test(envelope(unhex(Hex)))} || [Name, Hex, "ok", "kind=call" ++ _] <- vectors("envelopes.txt"),
+                                             string:find(Name, "unknown") =:= nomatch].
+
+envelope(Frame) ->
+    Term = binary_to_term(Frame),
+    ?assertEqual(Term, binary_to_term(iolist_to_binary(encode(Term)))).
+
+%%% terms.txt, as replies: name, hex, verdict, perhaps the term
+
+terms_test_() ->
+    [{Name, ?_test(term(unhex(Hex), Verdict, Text))} || [Name, Hex, Verdict | Text] <- vectors("terms.txt")].
+
+term(<<131, Body/binary>>, Verdict, Text) ->
+    Expected = [Term || {ok, Term} <- [try_parse(T) || T <- Text]],
+    Frame = <<131, 104, 3, 119, 5, "reply", 98, 7:32, Body/binary>>,
+    case gen_driver_proto:decode(Frame) of
+        {reply, 7, BodyAt} -> verdict(Verdict, Expected, gen_driver_proto:reply_term(Frame, BodyAt));
+        bad_frame -> ?assertEqual(<<>>, Body)
+    end;
+term(_NoVersion, Verdict, _Text) ->
+    ?assertEqual("bad_term", Verdict).
+
+verdict("ok", [Term], Got) -> ?assertEqual({ok, Term}, Got);
+verdict("ok", [], _Got) -> ok;                  % held elsewhere, or of atoms this node has or not
+verdict("compressed", _, Got) -> ?assertEqual(undecodable, Got);
+verdict("trailing_bytes", _, Got) -> ?assertEqual(undecodable, Got);
+verdict(_StricterThanSomeVMs, _, {ok, _}) -> ok;
+verdict(_Refused, _, Got) -> ?assertEqual(undecodable, Got).
+
+%%% Outcomes
+
+every_reason_is_known_test_() ->
+    Never = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined],
+    Perhaps = [crashed, interrupted, timeout, bad_reply],
+    [?_assertEqual({failed, 3, Reason}, gen_driver_proto:decode(term_to_binary({failed, 3, Reason})))
+     || Reason <- Never ++ Perhaps]
+    ++ [?_assert(gen_driver_proto:retryable(Reason)) || Reason <- Never]
+    ++ [?_assertNot(gen_driver_proto:retryable(Reason)) || Reason <- [undecodable, disconnected | Perhaps]].
+
+atoms_in_every_form_test_() ->
+    [?_assertEqual({failed, 3, expired},
+                   gen_driver_proto:decode(<<131, 104, 3, (atom(Form, "failed"))/binary, 97, 3,
+                                             (atom(Form, "expired"))/binary>>))
+     || Form <- [100, 115, 118, 119]].
+
+atom(Form, Name) when Form =:= 100; Form =:= 118 -> <<Form, (length(Name)):16, (list_to_binary(Name))/binary>>;
+atom(Form, Name) -> <<Form, (length(Name)), (list_to_binary(Name))/binary>>.
+
+%%% Reading the files
+
+vectors(File) ->
+    {ok, Text} = file:read_file(filename:join([gen_driver_fake:repository(), "tests/vectors", File])),
+    Lines = [string:split(Line, "\t", all) || Line <- string:split(binary_to_list(Text), "\n", all),
+                                              Line =/= "", hd(Line) =/= $#],
+    ?assert(length(Lines) > 10),
+    Lines.
+
+unhex(Hex) ->
+    binary:decode_hex(list_to_binary(Hex)).
+
+parse(Text) ->
+    {ok, Term} = try_parse(Text),
+    Term.
+
+%% Pids, references and funs have no text that can be read.
+try_parse(Text) ->
+    case erl_scan:string(Text ++ ".") of
+        {ok, Tokens, _} -> erl_parse:parse_term(Tokens);
+        {error, _, _} -> unreadable
+    end.

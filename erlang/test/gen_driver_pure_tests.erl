@@ -1,0 +1,198 @@
+%% SPDX-License-Identifier: MIT
+%% What needs no process and no socket: options, backoff, queue, places, frames, handshake, ids.
+-module(gen_driver_pure_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+-include("../src/gen_driver_request.hrl").
+
+%%% Options
+
+defaults_test() ->
+    {ok, Options} = gen_driver_options:client([{instance, sum}]),
+    ?assertEqual(#{connect => {tcp, {127, 0, 0, 1}, 9900}, instance => <<"sum">>, connect_timeout => 5000,
+                   connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
+                   max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
+                   driver_atoms => false, undecodable => {error, {failed, undecodable}}, tcp_options => []},
+                 Options).
+
+connect_test_() ->
+    [?_assertEqual({ok, Address}, connect(Url)) || {Url, Address} <- [
+        {"tcp://127.0.0.1:9900", {tcp, {127, 0, 0, 1}, 9900}},
+        {<<"tcp://db.example:1">>, {tcp, "db.example", 1}},
+        {"tcp://db.example:65535/", {tcp, "db.example", 65535}},
+        {"tcp://[::1]:9900", {tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 9900}},
+        {"unix:/run/gendriverd.sock", {local, <<"/run/gendriverd.sock">>}},
+        {{tcp, "h", 5}, {tcp, "h", 5}},
+        {{local, "/p"}, {local, "/p"}}]]
+    ++ [?_assertEqual({error, {bad_option, {connect, Url}}}, connect(Url))
+        || Url <- ["", "tcp://", "tcp://h", "tcp://h:0", "tcp://h:65536", "tcp://h:1/path", "unix:", "http://h:1",
+                   "h:1", {tcp, "h", 0}, {local, ""}, 9900, [1, foo]]].
+
+connect(Url) ->
+    case gen_driver_options:client(#{instance => x, connect => Url}) of
+        {ok, #{connect := Address}} -> {ok, Address};
+        Error -> Error
+    end.
+
+options_test_() ->
+    Good = [{instance, "sum"}, {instance, <<"s">>}, {connect_timeout, 1}, {connect_wait, 0}, {plain_timeout, 1},
+            {max_in_flight, 1}, {max_queued, 1}, {max_queued, {1, 1}}, {max_frame, 1}, {backoff, {1, 1}},
+            {driver_atoms, true}, {undecodable, anything},
+            {tcp_options, [inet6, {keepalive, false}, {sndbuf, 1000}, {raw, 6, 4, <<1:32>>}]}],
+    Bad = [{instance, ""}, {instance, 1}, {instance, [foo]}, {connect_timeout, 0}, {connect_timeout, infinity},
+           {connect_wait, -1}, {plain_timeout, 0}, {max_in_flight, 0}, {max_queued, 0}, {max_queued, {0, 1}},
+           {max_frame, 1 bsl 32}, {backoff, {0, 1}}, {backoff, {2, 1}}, {backoff, 1}, {driver_atoms, yes},
+           {tcp_options, [{packet, 4}]}, {tcp_options, [{active, true}]}, {tcp_options, [list]}, {tcp_options, x}],
+    [?_assertMatch({ok, _}, gen_driver_options:client([Option, {instance, x}])) || Option <- Good]
+    ++ [?_assertEqual({error, {bad_option, Option}}, gen_driver_options:client([Option, {instance, x}]))
+        || Option <- Bad]
+    ++ [?_assertEqual({error, {bad_option, {unknown, conect}}},
+                      gen_driver_options:client(#{instance => x, conect => y})),
+        ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_options:client([])),
+        ?_assertEqual({error, {bad_option, {unknown, 1}}}, gen_driver_options:client([1])),
+        ?_assertEqual({error, {bad_option, {unknown, x}}}, gen_driver_options:client(x)),
+        ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link([])),
+        ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link({local, x}, []))].
+
+%%% Backoff
+
+backoff_test() ->
+    Range = {100, 1000},
+    {Delays, _} = lists:mapfoldl(fun(_, B) -> gen_driver_backoff:next(0.0, B) end,
+                                 gen_driver_backoff:new(Range), lists:seq(1, 6)),
+    ?assertEqual([50, 100, 200, 400, 500, 500], Delays),
+    {Late, Backoff} = gen_driver_backoff:next(0.999999, gen_driver_backoff:new(Range)),
+    ?assertEqual(100, Late),
+    ?assertMatch({50, _}, gen_driver_backoff:next(0.0, gen_driver_backoff:reset(Backoff))),
+    ?assertMatch({1, _}, gen_driver_backoff:next(0.5, gen_driver_backoff:new({1, 1}))).
+
+%%% Queue
+
+queue_keeps_order_and_counts_test() ->
+    Requests = [#request{command = N, size = N * 10, placed = N rem 2 =:= 0} || N <- lists:seq(1, 5)],
+    [One, Two, Three, Four, Five] = Requests,
+    Q0 = lists:foldl(fun gen_driver_queue:in/2, gen_driver_queue:new(), Requests),
+    ?assertEqual({5, 5, 150 + 5 * 32}, sizes(Q0)),
+    ?assertEqual(One, gen_driver_queue:peek(Q0)),
+    Q1 = gen_driver_queue:hold(One, Q0),
+    Q2 = gen_driver_queue:out(Q1),
+    ?assertEqual({3, 4, 130 + 4 * 32}, sizes(Q2)),
+    ?assertMatch({{1, 20}, _}, gen_driver_queue:settle(Q2)),
+    {_, Q3} = gen_driver_queue:settle(gen_driver_queue:release(Q2)),
+    ?assertEqual(One, gen_driver_queue:peek(Q3)),
+    ?assertEqual({4, 4, 130 + 4 * 32}, sizes(Q3)),
+    {Removed, Q4} = gen_driver_queue:remove(fun(#request{command = C}) -> C =:= 4 end, Q3),
+    ?assertEqual([Four], Removed),
+    ?assertMatch({{1, 40}, _}, gen_driver_queue:settle(Q4)),
+    {Rest, Q5} = gen_driver_queue:empty(gen_driver_queue:hold(One, Q4)),
+    ?assertEqual([One, Three, Five], Rest),
+    ?assertEqual({0, 0, 0}, sizes(Q5)),
+    ?assertEqual(empty, gen_driver_queue:peek(Q5)),
+    _ = Two.
+
+queue_bounds_test() ->
+    Q = gen_driver_queue:in(#request{size = 68}, gen_driver_queue:new()),
+    ?assert(gen_driver_queue:is_full({1, 1000}, Q)),
+    ?assert(gen_driver_queue:is_full({10, 100}, Q)),
+    ?assertNot(gen_driver_queue:is_full({2, 101}, Q)).
+
+sizes(Q) ->
+    {gen_driver_queue:ready(Q), gen_driver_queue:size(Q), gen_driver_queue:bytes(Q)}.
+
+%%% Places
+
+places_test() ->
+    Places = gen_driver_places:open(self(), {2, 100}),
+    ?assertEqual(taken, gen_driver_places:take(self(), 1000)),
+    ?assertEqual(full, gen_driver_places:take(self(), 1)),
+    ok = gen_driver_places:give(Places, 1, 1000),
+    ?assertEqual([taken, taken, full], [gen_driver_places:take(self(), 1) || _ <- [1, 2, 3]]),
+    ?assertEqual({2, 2}, gen_driver_places:taken(Places)),
+    ok = gen_driver_places:close(self()),
+    ?assertEqual(nobody, gen_driver_places:take(self(), 1)).
+
+places_of_the_killed_go_test() ->
+    Test = self(),
+    {Pid, Monitor} = spawn_monitor(fun() -> gen_driver_places:open(self(), {1, 1}), Test ! open,
+                                            receive stop -> ok end end),
+    receive open -> ok end,
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, _, _, _} -> ok end,
+    ?assertEqual(taken, gen_driver_places:take(Pid, 1)),
+    _ = gen_driver_places:open(self(), {1, 1}),
+    ?assertEqual(nobody, gen_driver_places:take(Pid, 1)),
+    ok = gen_driver_places:close(self()).
+
+%%% Frames
+
+frames_cut_anywhere_test() ->
+    Frames = [<<>>, <<"a">>, <<"bcd">>, <<>>, binary:copy(<<"e">>, 300), <<"f">>],
+    Stream = iolist_to_binary([gen_driver_frame:join(Frame) || Frame <- Frames]),
+    [?assertEqual(Frames, cut_all([binary:part(Stream, 0, A), binary:part(Stream, A, B - A),
+                                   binary:part(Stream, B, byte_size(Stream) - B)]))
+     || A <- lists:seq(0, byte_size(Stream)), B <- lists:seq(A, byte_size(Stream), 7)],
+    ?assertEqual(Frames, cut_all([<<Byte>> || <<Byte>> <= Stream])).
+
+cut_all(Pieces) ->
+    {Frames, Cutter} = lists:mapfoldl(fun(Piece, Cutter) ->
+                                              {ok, Frames, Next} = gen_driver_frame:cut(Piece, Cutter),
+                                              {Frames, Next}
+                                      end, gen_driver_frame:new(1000), Pieces),
+    ?assert(gen_driver_frame:is_empty(Cutter)),
+    lists:append(Frames).
+
+frame_limit_test() ->
+    Cutter = gen_driver_frame:new(3),
+    ?assertMatch({error, [<<"abc">>], {frame_too_large, 4}}, gen_driver_frame:cut(<<3:32, "abc", 4:32>>, Cutter)),
+    {ok, [], Half} = gen_driver_frame:cut(<<255, 255>>, Cutter),
+    ?assertNot(gen_driver_frame:is_empty(Half)),
+    ?assertMatch({error, [], {frame_too_large, 16#ffffffff}}, gen_driver_frame:cut(<<255, 255>>, Half)).
+
+%% What comes in many pieces costs its length, not the square of it.
+pieces_are_joined_once_test() ->
+    Size = 4 bsl 20,
+    {ok, [], Begun} = gen_driver_frame:cut(<<Size:32>>, gen_driver_frame:new(Size)),
+    Piece = binary:copy(<<0>>, 1024),
+    {Time, {ok, [Frame], _}} = timer:tc(fun() ->
+        lists:foldl(fun(_, {ok, [], Cutter}) -> gen_driver_frame:cut(Piece, Cutter) end,
+                    {ok, [], Begun}, lists:seq(1, Size div 1024))
+    end),
+    ?assertEqual(Size, byte_size(Frame)),
+    ?assert(Time < 1000000).
+
+%%% Ids
+
+ids_skip_taken_ones_and_come_round_test() ->
+    Max = 16#7fffffff,
+    ?assertEqual(5, gen_driver_proto:free_id(5, #{})),
+    ?assertEqual(7, gen_driver_proto:free_id(5, #{5 => x, 6 => x})),
+    ?assertEqual(Max, gen_driver_proto:free_id(Max, #{})),
+    ?assertEqual(0, gen_driver_proto:free_id(Max + 1, #{})),
+    ?assertEqual(2, gen_driver_proto:free_id(Max, #{Max => x, 0 => x, 1 => x})).
+
+%%% Handshake
+
+hello_test() ->
+    ?assertEqual({hello, 1, <<"sum">>, #{}},
+                 binary_to_term(iolist_to_binary(gen_driver_handshake:hello(<<"sum">>)))).
+
+%% A welcome is taken as far as it is understood, and no atom is made of it.
+welcome_test() ->
+    Answer = fun(Info) -> gen_driver_handshake:answer(term_to_binary({welcome, 1, Info})) end,
+    {welcome, Bare} = Answer(#{}),
+    ?assertEqual(#{instance => <<>>, generation => 0, threads => 0, commands => #{}, atoms => [], limits => #{},
+                   last_exit => none}, Bare),
+    {welcome, Odd} = Answer(#{instance => 1, commands => #{<<"a">> => 1, b => 2, <<"c">> => d}, atoms => [<<"x">>, y],
+                              limits => #{frame => 10, depth => none, other => 1, bignum => 0}, last_exit => none}),
+    ?assertMatch(#{instance := <<>>, commands := #{<<"a">> := 1}, atoms := [<<"x">>], limits := #{frame := 10},
+                   last_exit := none}, Odd),
+    ?assertEqual(1, map_size(maps:get(commands, Odd))),
+    {welcome, #{atoms := Atoms}} = Answer(#{atoms => [integer_to_binary(N) || N <- lists:seq(1, 300)]}),
+    ?assertEqual(256, length(Atoms)),
+    ?assertEqual({error, bad_welcome}, gen_driver_handshake:answer(<<131, 104, 3, 80>>)),
+    ?assertEqual({error, bad_welcome}, gen_driver_handshake:answer(<<131, 108, 0, 0, 0, 1, 97, 1, 97, 2>>)),
+    ?assertEqual({error, bad_welcome}, gen_driver_handshake:answer(<<131, 106, 0>>)).
+
+refused_test() ->
+    [?assertEqual({refused, Reason}, gen_driver_handshake:answer(term_to_binary({refused, Reason})))
+     || Reason <- [unknown_instance, unavailable, bad_hello, bad_version, auth, busy, draining]].
