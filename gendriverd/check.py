@@ -11,7 +11,7 @@ import trio
 from gendriverd.config import Config, InstanceConfig
 from gendriverd.errors import ExitCode
 from gendriverd.instance import Instance
-from gendriverd.log import configure, get_log
+from gendriverd.log import clean_text, configure, get_log
 from gendriverd.states import State
 
 AT_ONCE = 8
@@ -22,7 +22,7 @@ def check_drivers(config: Config) -> int:
     configure("error", "console", io.StringIO())  # what hosts log meanwhile is not the answer
     verdicts = trio.run(_check_all, config)
     for name, (text, fine) in sorted(verdicts.items()):
-        print(f"[instances.{name}] {text}", file=sys.stdout if fine else sys.stderr)
+        print(f"[instances.{name}] {clean_text(text)}", file=sys.stdout if fine else sys.stderr)
     return ExitCode.OK if all(fine for _, fine in verdicts.values()) else ExitCode.CONFIG
 
 

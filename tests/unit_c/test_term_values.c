@@ -28,7 +28,7 @@ static gd_in
 cursor(const char *hex)
 {
 	static unsigned char *data;
-	size_t len;
+	size_t len = 0;
 	gd_in in;
 
 	free(data);

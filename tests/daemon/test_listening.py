@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Where the daemon listens, what it says when it cannot, and what it tells systemd."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gendriverd import etf
+from gendriverd.client import connect
+from gendriverd.config import DaemonConfig
+from gendriverd.errors import ListenError
+from gendriverd.etf import Atom
+from gendriverd.listener import open_listeners
+from running_daemon import RunningDaemon, configuration
+
+Start = Callable[..., RunningDaemon]
+
+
+async def listen(*urls: str, **settings: object) -> list[str]:  # noqa: RUF029 (trio sockets want a running trio)
+    """Open and close; the addresses."""
+    config = DaemonConfig(listen=urls, **settings)  # type: ignore[arg-type]
+    listeners = open_listeners(config, [])
+    for listener in listeners:
+        listener.close()
+    return [listener.address for listener in listeners]
+
+
+def test_the_real_port_is_told_when_any_was_asked_for(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+    assert not running.tcp_url.endswith(":0")
+
+
+def test_a_unix_socket_has_the_permissions_that_were_set(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, settings={"unix_mode": "0606"})
+    path = Path(running.unix_url.removeprefix("unix:"))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o606
+    running.stop()
+    assert not path.exists()
+
+
+async def test_a_dead_daemons_socket_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+        dead.listen()
+    assert path.exists()
+    assert await listen(f"unix:{path}") == [f"unix:{path}"]
+
+
+async def test_a_living_daemons_socket_file_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as alive:
+        alive.bind(str(path))
+        alive.listen()
+        with pytest.raises(ListenError, match="another process answers there"):
+            await listen(f"unix:{path}")
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    with pytest.raises(ListenError, match="no socket"):
+        await listen(f"unix:{path}")
+    assert path.read_text() == "precious"
+
+
+async def test_a_missing_directory_is_made_but_not_a_missing_tree(tmp_path: Path) -> None:
+    assert await listen(f"unix:{tmp_path}/new/s")
+    with pytest.raises(ListenError, match="neither it nor"):
+        await listen(f"unix:{tmp_path}/no/new/s")
+
+
+async def test_no_permission_is_said_with_exit_code_77() -> None:
+    with pytest.raises(ListenError) as denied:
+        await listen("unix:/proc/s")
+    assert denied.value.exit_code in {69, 77}
+
+
+async def test_when_one_address_fails_none_stays_open(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ListenError):
+        await listen(f"unix:{tmp_path}/first", f"unix:{tmp_path}/file")
+    assert not (tmp_path / "first").exists()
+
+
+@pytest.mark.parametrize("url", ["tcp://0.0.0.0:0", "tcp://[::]:0"])
+async def test_other_machines_are_let_in_only_on_purpose(url: str) -> None:
+    with pytest.raises(ListenError, match="insecure = true"):
+        await listen(url)
+
+
+async def test_insecure_opens_it_to_other_machines() -> None:
+    assert (await listen("tcp://0.0.0.0:0", insecure=True))[0].startswith("tcp://0.0.0.0:")
+
+
+def test_a_refused_client_with_unread_requests_still_gets_the_reason(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+    host, port = running.tcp_url.removeprefix("tcp://").split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port)), 30) as client:
+            client.sendall(etf.frame((Atom("hello"), 1, b"nobody", {})) + b"x" * 100_000)
+            client.shutdown(socket.SHUT_WR)
+            heard = b"".join(iter(lambda: client.recv(65536), b""))
+        assert heard.endswith(etf.frame((Atom("refused"), Atom("unknown_instance"))))
+
+
+def test_sighup_is_answered_in_the_log_and_changes_nothing(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_event("reload_not_supported")
+    with connect(running.tcp_url, "echo") as client:
+        assert client.call(1, 1) == (Atom("ok"), 1)
+
+
+def test_a_second_signal_does_not_wait_for_the_drain(daemon: Start, tmp_path: Path) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, settings={"drain_timeout": "10m", "stop_timeout": "10m"})
+    with connect(running.tcp_url, "echo"):  # it does not read, so it does not leave when it is drained
+        running.process.send_signal(signal.SIGTERM)
+        running.wait_event("stopping")
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == 0
+    running.wait_event("stopping_forced")
+
+
+def test_systemd_hears_ready_when_all_is_settled_then_life_signs_then_stopping(tmp_path: Path, daemon: Start) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        address_of_systemd = "\0gendriverd-test-" + os.urandom(8).hex()
+        systemd.bind(address_of_systemd)
+        systemd.settimeout(30)
+        running = daemon(
+            {"echo": {"driver": "echo.so"}, "bad": {"driver": str(tmp_path / "missing.so")}},
+            env={"NOTIFY_SOCKET": "@" + address_of_systemd[1:], "WATCHDOG_USEC": "20000"},
+            expect_ready=["echo"],
+        )
+        heard = [systemd.recv(4096).decode()]
+        while not heard[-1].startswith("READY=1") or "WATCHDOG=1" not in heard:
+            heard.append(systemd.recv(4096).decode())
+        assert [e for e in running.events if e["event"] in {"instance_ready", "instance_failed"}]
+        assert heard[-1] != "READY=1\nSTATUS="
+        ready = next(each for each in heard if each.startswith("READY=1"))
+        assert ready.endswith("STATUS=1 of 2 instances running, bad fatal")
+        running.process.send_signal(signal.SIGTERM)
+        while not systemd.recv(4096).startswith(b"STOPPING=1"):
+            pass
+
+
+def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(configuration({"listen": ["unix:/nowhere/at/all"], "log_format": "json"}, {"e": {"driver": "echo.so"}}))
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        port = passed.getsockname()[1]
+        shell = f'exec 3<&{passed.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
+        command = ["/bin/sh", "-c", shell, sys.executable, "-m", "gendriverd", "serve", "--config", str(path)]
+        process = subprocess.Popen(command, pass_fds=[passed.fileno()], stderr=subprocess.PIPE, text=True)
+    try:
+        with connect(f"tcp://127.0.0.1:{port}", "e", connect_timeout=30) as client:
+            assert client.call(1, 5) == (Atom("ok"), 5)
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=30)
+        print(log)
+    assert process.returncode == 0
+    assert f'"address": "tcp://127.0.0.1:{port}"' in log
