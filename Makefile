@@ -38,7 +38,8 @@ test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare 
 	cd erlang && rebar3 ct --suite $(ERLANG_SUITES)
 	$(PYTEST)
 
-run: $(VENV)/.runtime drivers ## a daemon in the foreground, with the shipped configuration and the example drivers
+run: build ## a daemon in the foreground, with the shipped configuration and the example drivers
+	@$(NATIVE) drivers --out build/drivers $(EXAMPLES)
 	@mkdir -p build/run
 	@echo 'Call it from another terminal:'
 	@echo "  $(VENV)/bin/gendriverd call sum sum '[1,2,3,4]'"
