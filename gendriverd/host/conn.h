@@ -7,6 +7,7 @@
  * conn.c        the table, adoption, ends: nothing accepted is lost, nor a last word
  * conn_read.c   bytes to frames to requests (loop only)
  * conn_send.c   answers to frames to bytes (any thread)
+ * conn_clock.c  deadlines, clients that do not read, drain and stop
  *
  * A connection's life: OPEN reads and answers. CLOSING has a goodbye to say: it
  * reads no request, waits until what was accepted is answered, says it. LINGER
@@ -101,7 +102,7 @@ size_t conns_count(void);	/* loop */
 /* The pool's done hook: worker's thread. */
 bool conn_done(struct request *r, struct answer *answer);
 
-/* --- between the three files ------------------------------------------- */
+/* --- between the four files -------------------------------------------- */
 
 extern struct conns {
 	const struct start *start;
@@ -124,6 +125,10 @@ extern struct conns {
 void conn_ready(struct conn *c);
 /* Loop. End c after what was accepted is answered: the first reason stays. */
 void conn_close_with(struct conn *c, const char *goodbye);
+
+/* Loop. The end: frees the slot, unless another thread is just sending; then that
+ * one calls for attention. */
+void conn_free(struct conn *c);
 
 /* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
 bool conn_read(struct conn *c);

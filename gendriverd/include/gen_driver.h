@@ -7,13 +7,14 @@
  * driver by Martin Donath (2012-2014), which this interface keeps:
  *
  *   callback        thread          how often                  may block  NULL
- *   init            host's main     once, before ready         yes        allowed: a state
+ *   open, init      host's main     once, before ready         yes        allowed: a state
  *   thread_init     the worker      once a seat, at its first  yes        allowed: a state
  *                                   request
  *   balance         the loop        every request              never      round robin
  *   dispatch        the worker      every request, several     yes        -
  *                                   at once
- *   thread_destroy  host's main     once a seat that began     yes        -
+ *   thread_destroy  the worker      once a seat that began,    yes        -
+ *                                   as its worker leaves
  *   destroy         host's main     once, after those          yes        -
  *
  * balance: on entry *key is the caller's own key, or a number of the connection

@@ -33,7 +33,9 @@ def fake(tmp_path: Path) -> Path:
 def serving(daemon: Start, fake: Path) -> Callable[..., RunningDaemon]:
     """A daemon with the instances `x`, whose host behaves as told, and `good`."""
 
-    def start(behave: str, *, ready: bool = True, restart: dict[str, object] | None = None, **settings: object) -> RunningDaemon:
+    def start(
+        behave: str, *, ready: bool = True, restart: dict[str, object] | None = None, **settings: object
+    ) -> RunningDaemon:
         bad = {"driver": "/x.so", "settings": {"behave": behave}, "restart": restart or {}}
         return daemon(
             {"x": bad, "good": {"driver": "/good.so"}},

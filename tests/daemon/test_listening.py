@@ -24,8 +24,14 @@ from running_daemon import RunningDaemon, configuration
 
 Start = Callable[..., RunningDaemon]
 
+LIKE_SYSTEMD = """import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
-async def listen(*urls: str, **settings: object) -> list[str]:  # noqa: RUF029 (trio sockets want a running trio)
+
+async def listen(*urls: str, **settings: object) -> list[str]:
     """Open and close; the addresses."""
     config = DaemonConfig(listen=urls, **settings)  # type: ignore[arg-type]
     listeners = open_listeners(config, [])
@@ -157,11 +163,22 @@ def test_systemd_hears_ready_when_all_is_settled_then_life_signs_then_stopping(t
 
 def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
-    path.write_text(configuration({"listen": ["unix:/nowhere/at/all"], "log_format": "json"}, {"e": {"driver": "echo.so"}}))
+    path.write_text(
+        configuration({"listen": ["unix:/nowhere/at/all"], "log_format": "json"}, {"e": {"driver": "echo.so"}})
+    )
     with socket.create_server(("127.0.0.1", 0)) as passed:
         port = passed.getsockname()[1]
-        shell = f'exec 3<&{passed.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@"'
-        command = ["/bin/sh", "-c", shell, sys.executable, "-m", "gendriverd", "serve", "--config", str(path)]
+        command = [
+            sys.executable,
+            "-c",
+            LIKE_SYSTEMD,
+            str(passed.fileno()),
+            "-m",
+            "gendriverd",
+            "serve",
+            "--config",
+            str(path),
+        ]
         process = subprocess.Popen(command, pass_fds=[passed.fileno()], stderr=subprocess.PIPE, text=True)
     try:
         with connect(f"tcp://127.0.0.1:{port}", "e", connect_timeout=30) as client:
@@ -169,6 +186,5 @@ def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> No
     finally:
         process.terminate()
         _, log = process.communicate(timeout=30)
-        print(log)
     assert process.returncode == 0
     assert f'"address": "tcp://127.0.0.1:{port}"' in log

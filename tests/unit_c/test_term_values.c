@@ -90,6 +90,11 @@ check_rounding(void)
 	in = what_was_put();
 	CHECK(gd_get_number(&in, &value) == 0 && value == -0x1.0000000000001p64);
 	memset(magnitude, 0, sizeof(magnitude));
+	magnitude[11] = 1, magnitude[4] = 8, magnitude[0] = 1;
+	gd_put_big(&out, 0, magnitude, 12);
+	in = what_was_put();
+	CHECK(gd_get_number(&in, &value) == 0 && value == 0x1.0000000000001p88);
+	memset(magnitude, 0, sizeof(magnitude));
 	magnitude[127] = 0x80;
 	gd_put_big(&out, 0, magnitude, 128);
 	in = what_was_put();
@@ -265,6 +270,11 @@ check_space(void)
 	CHECK(gd_put_space(&out, 4, &data) == 0 && gd_trim_binary(&out, 4, 5) == GD_ERANGE);
 	gd_out_reset(&out);
 	CHECK(gd_put_binary(&out, "abcd", 4) == 0 && gd_trim_binary(&out, 4, 2) == GD_ERANGE);
+	gd_out_reset(&out);
+	CHECK(gd_put_binary(&out, "abcd", 4) == 0 && gd_trim_binary(&out, out.len, 2) == GD_ERANGE);
+	gd_out_reset(&out);
+	CHECK(gd_put_tuple(&out, 2) == 0 && gd_put_space(&out, 4, &data) == 0 && gd_put_nil(&out) == 0);
+	CHECK(gd_trim_binary(&out, 5, 2) == GD_ERANGE);	/* a put lies between */
 	gd_out_reset(&out);
 }
 

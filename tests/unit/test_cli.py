@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""The command line: usage a newcomer understands, flags over environment over file, and never a traceback."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from gendriverd import cli, daemon
+from gendriverd.config import DEFAULT_PATH, load
+
+
+def test_help_shows_examples_and_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("serve", "check", "call", "cflags", "examples:", "exit codes"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["serv"], ["serve", "--nonsense"], ["call"], ["call", "--key", "-1", "a", "1"]]
+)
+def test_wrong_usage_ends_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_missing_configuration_is_one_sentence_and_78(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--config", "/nowhere/x.toml"]) == 78
+    assert capsys.readouterr().err == "gendriverd: /nowhere/x.toml: cannot be read: No such file or directory\n"
+
+
+def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[daemon]\nlog_level = "error"\nlog_format = "json"\nlisten = ["unix:/a"]\n')
+    environ = {
+        "GENDRIVERD_LOG_LEVEL": "debug",
+        "GENDRIVERD_LISTEN": "unix:/b,unix:/c",
+        "GENDRIVERD_DRIVER_PATH": "/d:/e",
+    }
+    options = argparse.Namespace(listen=["unix:/f"])
+    found = load(path, cli.overrides(options, environ)).daemon
+    assert [str(each) for each in found.listen] == ["unix:/f"]
+    assert (found.log_level, found.log_format, found.driver_path) == ("debug", "json", ("/d", "/e"))
+
+
+def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    with pytest.raises(Exception, match=r"^GENDRIVERD_LOG_LEVEL: \[daemon\] log_level must be 'debug'"):
+        load(path, cli.overrides(argparse.Namespace(), {"GENDRIVERD_LOG_LEVEL": "loud"}))
+
+
+def test_a_bug_is_one_sentence_and_its_traceback_only_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def broken(self: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(daemon.Daemon, "run", broken)
+    monkeypatch.delenv("GENDRIVERD_DEBUG", raising=False)
+    path = tmp_path / "c.toml"
+    path.write_text("")
+    assert cli.main(["serve", "--config", str(path)]) == 1
+    assert capsys.readouterr().err.startswith("gendriverd: internal error: ZeroDivisionError('oops')")
+    monkeypatch.setenv("GENDRIVERD_DEBUG", "1")
+    assert cli.main(["serve", "--config", str(path)]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_the_default_configuration_is_the_one_that_is_documented() -> None:
+    assert str(DEFAULT_PATH) == cli.DEFAULT_CONFIG

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""A log call never raises, a line is one line, and a flood is bounded."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gendriverd.log import LineBudget, clean, clean_text, configure, get_log
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.binary() | st.integers(), inner),
+    max_leaves=20,
+)
+
+
+def logged(log_format: str = "json", **values: Any) -> str:
+    out = io.StringIO()
+    configure("info", log_format, out)
+    get_log().info("event_name", **values)
+    return out.getvalue()
+
+
+class Hostile:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
+@given(ANYTHING)
+def test_any_value_can_be_logged_as_one_json_line(value: object) -> None:
+    line = logged(value=value)
+    assert line.count("\n") == 1
+    assert json.loads(line)["event"] == "event_name"
+
+
+@given(ANYTHING)
+def test_any_value_can_be_logged_to_a_console(value: object) -> None:
+    assert logged("console", value=value).count("\n") == 1
+
+
+CHOKED_ON = [Hostile(), 10**5000, {b"\xff": 1}, "\ud800", [[[[[[[1]]]]]]], {1: {2: {3: {4: {5: 6}}}}}]
+
+
+@pytest.mark.parametrize("number", range(len(CHOKED_ON)))
+def test_what_renderers_choke_on_is_made_plain(number: int) -> None:
+    json.loads(logged(value=CHOKED_ON[number]))
+
+
+def test_control_characters_are_spelled_out() -> None:
+    assert clean_text("a\nb\x1b[2Jc\x00\x9bd\u2028") == "a\\nb\\x1b[2Jc\\x00\\x9bd\\u2028"
+
+
+def test_values_are_bounded_in_length_breadth_and_depth() -> None:
+    assert len(clean("x" * 1_000_000)) < 5000
+    assert len(clean(list(range(1000)))) == 64
+    nested: Any = 1
+    for _ in range(100):
+        nested = [nested]
+    assert len(json.dumps(clean(nested))) < 500
+
+
+def test_an_unwritable_log_is_no_reason_to_fail() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    log = get_log()
+    out.close()
+    log.info("event_name")
+
+
+def test_less_urgent_lines_than_the_level_are_left_out() -> None:
+    out = io.StringIO()
+    configure("warning", "json", out)
+    get_log().info("quiet")
+    get_log().error("loud")
+    assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["loud"]
+
+
+def test_an_exception_is_logged_with_its_traceback_in_one_line() -> None:
+    out = io.StringIO()
+    configure("info", "json", out)
+    try:
+        raise ValueError("it")
+    except ValueError:
+        get_log().exception("broken")
+    assert "ValueError: it" in json.loads(out.getvalue())["exception"]
+
+
+def test_a_budget_allows_a_burst_then_a_rate_and_counts_what_it_drops() -> None:
+    budget = LineBudget(burst=10, per_second=2)
+    assert sum(budget.allows(0.0) for _ in range(100)) == 10
+    assert budget.take_dropped() == 90
+    assert sum(budget.allows(1.0) for _ in range(100)) == 2
+    assert budget.take_dropped() == 98
+    assert budget.take_dropped() == 0
+
+
+def test_a_clock_that_goes_back_gives_a_budget_nothing() -> None:
+    budget = LineBudget(burst=1, per_second=1)
+    assert budget.allows(10.0)
+    assert not budget.allows(5.0)

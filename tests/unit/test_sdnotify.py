@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""What is said to systemd, where it is said to, and silence without it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_ready_arrives_with_its_status(tmp_path: Path, *, abstract: bool) -> None:
+    name = f"gendriverd-{os.urandom(8).hex()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(10)
+        systemd.bind(f"\0{name}" if abstract else name)
+        Notifier({"NOTIFY_SOCKET": f"@{name}" if abstract else name}).ready("2 of 2")
+        assert systemd.recv(100) == b"READY=1\nSTATUS=2 of 2"
+
+
+@pytest.mark.parametrize("environ", [{}, {"NOTIFY_SOCKET": "/nowhere/at/all"}, {"NOTIFY_SOCKET": "x" * 500}])
+def test_nobody_listening_is_no_error(environ: dict[str, str]) -> None:
+    Notifier(environ).stopping()
+
+
+def test_a_full_socket_does_not_block(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        for _ in range(2000):
+            notifier.alive()
+
+
+def test_life_signs_are_twice_as_frequent_as_asked() -> None:
+    assert watchdog_interval({"WATCHDOG_USEC": "30000000"}) == 15
+    assert watchdog_interval({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}) == 15
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"WATCHDOG_USEC": "0"}, {"WATCHDOG_USEC": "x"}, {"WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}]
+)
+def test_nobody_asks_for_life_signs(environ: dict[str, str]) -> None:
+    assert watchdog_interval(environ) is None
+
+
+def test_descriptors_passed_to_another_process_are_not_ours() -> None:
+    assert passed_fds({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}) == [3, 4]
+    assert passed_fds({"LISTEN_PID": "1", "LISTEN_FDS": "2"}) == []
+    assert passed_fds({}) == []
