@@ -20,7 +20,7 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
-TSAN_PART := $(wildcard tests/host)
+TSAN_PART := $(wildcard tests/host tests/daemon tests/system)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short install clean setup-build setup-test
 
@@ -34,8 +34,8 @@ demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them,
 
 test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare Debian lacks (and says so first)
 	$(NATIVE) unit --out build/unit_c
-	cd erlang && rebar3 eunit
-	cd erlang && rebar3 ct --suite $(ERLANG_SUITES)
+	cd erlang && TERM=dumb rebar3 eunit
+	cd erlang && TERM=dumb rebar3 ct --suite $(ERLANG_SUITES)
 	$(PYTEST)
 
 run: build ## a daemon in the foreground, with the shipped configuration and the example drivers
@@ -59,8 +59,8 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc $(NATIVE) unit --strict --out build/check/$$cc/unit_c; \
 		fi; \
 	done
-	cd erlang && rebar3 xref
-	cd erlang && rebar3 dialyzer
+	cd erlang && TERM=dumb rebar3 xref
+	cd erlang && TERM=dumb rebar3 dialyzer
 
 build: $(VENV)/.runtime ## the host and the two small drivers, into gendriverd/_bin
 	$(NATIVE) shipped
@@ -94,9 +94,11 @@ endef
 fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, FUZZ_SECONDS each (600)
 	CC=clang $(NATIVE) fuzz --out build/fuzz $(FUZZERS)
 	for fuzzer in $(notdir $(basename $(FUZZERS))); do \
-		mkdir -p build/fuzz/corpus/$$fuzzer; \
-		build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-			-artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer 2> >(tail -n 12 >&2); \
+		echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
+		build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer >build/fuzz/$$fuzzer.log 2>&1 \
+			|| { tail -n 60 build/fuzz/$$fuzzer.log; exit 1; }; \
+		tail -n 1 build/fuzz/$$fuzzer.log; \
 	done
 
 fuzz-short: ## the same, 15 seconds each

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gendriverd.client import connect
+from gendriverd.erlterm import format as erlang
 from gendriverd.etf import Atom
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,7 +49,7 @@ def show_sum(url: str) -> None:
         same("sum", answer, (OK, math.fsum(numbers)))
         print(f"  the {len(numbers)} numbers in docs/protocol.md add up to {answer[1]:.0f}")
         same("ping", driver.call(2), OK)
-        print(f"  the state it keeps across calls: {driver.call(3)[1]}")
+        print(f"  the state it keeps across calls: {erlang(driver.call(3)[1])}")
 
 
 def show_echo(url: str) -> None:
@@ -56,7 +57,7 @@ def show_echo(url: str) -> None:
     term = (Atom("order"), {b"id": 2**70, b"lines": [(b"bolt", 12, 0.25), (b"nut", 12, 0.1)], Atom("paid"): True})
     with connect(url, "echo") as driver:
         same("echo", driver.call(1, term), (OK, term))
-        print(f"  came back as it was sent: {term}")
+        print(f"  came back as it was sent: {erlang(term)}")
         same("reverse", driver.call(3, b"desserts"), (OK, b"stressed"))
         print("  desserts, reversed: stressed")
 

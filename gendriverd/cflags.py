@@ -34,6 +34,7 @@ def _legacy_flags() -> list[str]:
         what = ", ".join([*missing, *([] if libraries else ["libei.a"])])
         raise GendriverdError(f"{what} not found: install Erlang's C headers (Debian: apt-get install erlang-dev)")
     used = [place for place in includes if (place / "ei.h").is_file() or (place / "erl_driver.h").is_file()]
+    used = [place for place in used if place != Path("/usr/include")]  # the compiler's own
     return [*(f"-I{place}" for place in dict.fromkeys(used)), f"-L{libraries[0]}", "-lei"]
 
 

@@ -33,6 +33,7 @@ class Daemon:
         self._watchdog = watchdog_interval(environ)
         self._passed = passed_fds(environ)
         self._supervisor = Supervisor(config, log)
+        self._turned_away = trio.Event()  # those who were not handed over when the stop came
         self._handshakes = Handshakes(self._supervisor, config.daemon, log)
 
     async def run(self) -> None:
@@ -41,6 +42,8 @@ class Daemon:
         self._log.info("config_loaded", path=str(self._path), instances=sorted(self._config.enabled()))
         if not self._config.enabled():
             self._log.warning("no_instances", path=str(self._path))
+        # Once the receiver is gone nothing is left to stop: one more signal must not spoil the exit code.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             listeners = open_listeners(self._config.daemon, self._passed)
             try:
@@ -64,6 +67,8 @@ class Daemon:
                 listener.close()
             self._supervisor.stop()
             background.start_soon(self._force, signals, background.cancel_scope)
+            await self._handshakes.stop()
+            self._turned_away.set()
 
     async def _wait_for_stop(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -79,6 +84,7 @@ class Daemon:
     ) -> None:
         await self._supervisor.run(task_status=task_status)
         if self._supervisor.stopping:
+            await self._turned_away.wait()
             background.cancel_scope.cancel()
 
     async def _force(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:

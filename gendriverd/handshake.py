@@ -82,8 +82,20 @@ class Handshakes:
         self._config = config
         self._log = log
         self._pending = 0
+        self._stopping = False
+        self._waiting: set[trio.CancelScope] = set()
+        self._idle = trio.Event()
         self._turned_away = 0
         self._refusals = LineBudget(burst=200, per_second=20)
+
+    async def stop(self) -> None:
+        """Whoever is not handed over yet is refused: draining. Returns when they have heard it, or had the time to."""
+        self._stopping = True
+        for scope in self._waiting:
+            scope.cancel()
+        if self._pending:
+            with trio.move_on_after(LINGER):
+                await self._idle.wait()
 
     async def serve(self, client: Socket, peer: str) -> None:
         """One client, from accept to hand-over or refusal; closes our copy of its socket. Never raises."""
@@ -107,6 +119,8 @@ class Handshakes:
             await say_last(client, refused(refusal.reason))
         finally:
             self._pending -= 1
+            if self._stopping and not self._pending:
+                self._idle.set()
 
     async def _turn_away(self, client: Socket, peer: str) -> None:
         self._turned_away += 1
@@ -118,13 +132,17 @@ class Handshakes:
 
     async def _shake(self, client: Socket, peer: str) -> None:
         late = "bad_hello"
-        with trio.move_on_after(self._config.handshake_timeout):
-            await send_all(client, greeting())
-            instance = self._supervisor.find(parse_hello(await read_frame(client)))
-            late = "unavailable"
-            await self._hand_over(instance, client, peer)
+        with trio.move_on_after(self._config.handshake_timeout) as scope:
+            self._waiting.add(scope)
+            try:
+                await send_all(client, greeting())
+                instance = self._supervisor.find(parse_hello(await read_frame(client)))
+                late = "unavailable"
+                await self._hand_over(instance, client, peer)
+            finally:
+                self._waiting.remove(scope)
             return
-        raise HandshakeRefused(late)
+        raise HandshakeRefused("draining" if self._stopping else late)
 
     async def _hand_over(self, instance: Instance, client: Socket, peer: str) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from gendriverd.client import connect
+from gendriverd.erlterm import format as erlang
 from native import BIN
 from running_daemon import RunningDaemon, running_daemon
 
@@ -53,21 +54,17 @@ def kill_a_host(daemon: RunningDaemon) -> None:
         daemon.wait_event("instance_ready", since=before, instance="sum")
         print(f"  host {pid} was killed; the daemon has put host {daemon.host_pid('sum')} in its place")
         with connect(daemon.unix_url, "sum") as driver:
-            print(f"  sum answers again: {driver.call(1, [1, 2, 3, 4])}")
-        print(f"  echo, on the connection it had all along: {neighbour.call(1, b'what happened?')}")
+            print(f"  sum answers again: {erlang(driver.call(1, [1, 2, 3, 4]))}")
+        print(f"  echo, on the connection it had all along: {erlang(neighbour.call(1, b'what happened?'))}")
 
 
 def call_from_erlang(daemon: RunningDaemon, directory: Path) -> None:
     """The original's transcript, with the modules compiled by erlc: no rebar3 needed."""
     title("The original's transcript, from Erlang (examples/sum/gen_driver_test.erl)")
-    erlang = ROOT / "erlang"
-    sources = [*erlang.glob("src/*.erl"), *erlang.glob("compat/src/*.erl"), ROOT / "examples/sum/gen_driver_test.erl"]
-    subprocess.run(
-        ["erlc", "-I", str(erlang / "src"), "-I", str(erlang / "include"), "-o", str(directory), *map(str, sources)],
-        check=True,
-        timeout=120,
-    )
-    for application in [*erlang.glob("src/*.app.src"), *erlang.glob("compat/src/*.app.src")]:
+    client = ROOT / "erlang"
+    sources = [*client.glob("gen_driver_*/src/*.erl"), ROOT / "examples/sum/gen_driver_test.erl"]
+    subprocess.run(["erlc", "-o", str(directory), *map(str, sources)], check=True, timeout=120)
+    for application in client.glob("gen_driver_*/src/*.app.src"):
         shutil.copy(application, directory / application.name.removesuffix(".src"))
     script = f"""
         application:load(gen_driver_compat),

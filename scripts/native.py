@@ -284,6 +284,16 @@ def run_unit_tests(tools: Toolchain, out_dir: Path) -> None:
             raise BuildError(f"gendriverd: {shown(program)} failed with {done.returncode}")
 
 
+def seed_corpus(corpus: Path) -> None:
+    """The shared vectors, as bytes: a fuzzer that begins with them need not find the format out."""
+    corpus.mkdir(parents=True, exist_ok=True)
+    for name, length in (("terms.txt", 0), ("envelopes.txt", 0), ("frames.txt", 4)):
+        for line in (ROOT / "tests/vectors" / name).read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#") and (fields := line.split("\t"))[1:]:
+                data = bytes.fromhex(fields[1])[length:]
+                (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
 def build_shipped(tools: Toolchain) -> None:
     """What a wheel holds: the host and the drivers that need nothing but a C compiler."""
     build_host(tools, BIN / "gendriver-host")
@@ -316,7 +326,8 @@ def main(arguments: Sequence[str]) -> int:
             run_unit_tests(tools, options.out.resolve())
         else:
             for source in options.sources:
-                build_check(replace(tools, variant="fuzz"), source.resolve(), options.out.resolve())
+                program = build_check(replace(tools, variant="fuzz"), source.resolve(), options.out.resolve())
+                seed_corpus(options.out.resolve() / "corpus" / program.name)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

@@ -3,7 +3,7 @@
 -module(gen_driver_pure_tests).
 
 -include_lib("eunit/include/eunit.hrl").
--include("../src/gen_driver_request.hrl").
+-include_lib("gen_driver_tcp/src/gen_driver_request.hrl").
 
 %%% Options
 

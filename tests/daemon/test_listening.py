@@ -188,3 +188,33 @@ def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> No
         _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     assert f'"address": "tcp://127.0.0.1:{port}"' in log
+
+
+def test_a_client_in_its_handshake_when_the_daemon_stops_hears_draining(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+    host, port = running.tcp_url.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), 30) as client:
+        assert client.recv(4)
+        running.process.send_signal(signal.SIGTERM)
+        assert b"".join(iter(lambda: client.recv(65536), b"")).endswith(etf.frame((Atom("refused"), Atom("draining"))))
+    assert running.process.wait(30) == 0
+
+
+def test_a_host_has_a_session_of_its_own_no_input_and_none_of_the_daemons_secrets(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, env={"DATABASE_PASSWORD": "hunter2", "LC_CTYPE": "C.UTF-8"})
+    pid = running.host_pid("echo")
+    environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert b"LC_CTYPE=C.UTF-8" in environ
+    assert not [each for each in environ if each.startswith((b"DATABASE", b"NOTIFY", b"LISTEN"))]
+    assert os.getsid(pid) == pid
+    assert str(Path(f"/proc/{pid}/fd/0").readlink()) == "/dev/null"
+
+
+def test_a_host_inherits_no_listening_socket(daemon: Start) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+
+    def sockets(pid: int) -> set[str]:
+        links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
+        return {link for link in links if link.startswith("socket:")}
+
+    assert not sockets(running.pid) & sockets(running.host_pid("echo"))

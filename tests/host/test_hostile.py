@@ -9,10 +9,9 @@ import socket
 import threading
 
 from conftest import HostFactory
-from host_process import HostProcess, Peer, call, cast, resident
-
 from gendriverd import etf
 from gendriverd.etf import Atom
+from host_process import HostProcess, Peer, call, cast, resident
 
 OK = Atom("ok")
 
