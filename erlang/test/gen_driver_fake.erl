@@ -2,7 +2,7 @@
 %% A service played by the test itself: real loopback sockets, every frame by hand.
 -module(gen_driver_fake).
 
--export([listen/0, listen_unix/1, port/1, url/1, close/1]).
+-export([listen/0, listen/1, listen_unix/1, port/1, url/1, close/1]).
 -export([accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, refuse/2]).
 -export([recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, half_close/1, reset/1]).
 -export([async/1, outcome/1, drained/1, repository/0, load/1]).
@@ -10,7 +10,10 @@
 -define(WAIT, 10000).
 
 listen() ->
-    {ok, Listener} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}} | options()]),
+    listen([]).
+
+listen(Options) ->
+    {ok, Listener} = gen_tcp:listen(0, Options ++ [{ip, {127, 0, 0, 1}} | options()]),
     Listener.
 
 listen_unix(Path) ->

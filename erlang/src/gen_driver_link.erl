@@ -184,7 +184,7 @@ tell(_Id, Link = #link{sending = closed}) ->
 tell(Id, Link = #link{control = Control}) ->
     Link#link{control = [Control, gen_driver_frame:join(gen_driver_proto:encode_cancel(Id))]}.
 
-%% @doc Monitor the callers of calls from before `Tick': most calls are answered sooner.
+%% @doc Monitor the callers of calls from before `Tick'.
 -spec watch(Tick :: integer(), link()) -> link().
 watch(Tick, Link = #link{pending = Pending}) ->
     maps:fold(fun(Id, #call{tick = Since, monitor = none, from = {Pid, _}} = Call, Acc) when Since < Tick ->

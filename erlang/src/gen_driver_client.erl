@@ -10,6 +10,9 @@
 %% while a host is being drained: then the old one still answers beside it.
 %%
 %% It traps exits so that a supervisor's shutdown is answered to every caller.
+%%
+%% Longer than other files: every clause here handles the same state, and what
+%% needs none of it (queue, link, batch, dialing, writing) is elsewhere.
 -module(gen_driver_client).
 -behaviour(gen_server).
 
@@ -23,9 +26,10 @@
 -define(REQUESTS, 256).
 -define(BYTES, 65536).
 -define(MESSAGES, 64).
-%% A sweep looks for callers that died and for time that has passed.
--define(SWEEP, 100).
--define(SWEEP_WAITING, 25).
+%% A sweep (ms) looks for time that has passed, and monitors the callers of calls
+%% that have gone through so many of them: most are answered sooner.
+-define(SWEEP, 25).
+-define(OLD, 4).
 
 -record(state, {
     options :: gen_driver_options:checked(),
@@ -379,7 +383,7 @@ sweep(State = #state{queue = Queue, links = Links, tick = Tick, current = Curren
     Late = case Current of none -> unavailable; _ -> expired end,
     Answered = lists:foldl(fun(Request, Acc) -> answer_failed(Request, Late, Acc) end,
                            State#state{queue = Left, tick = Tick + 1}, Gone),
-    again(settle(Answered#state{links = maps:map(fun(_, Link) -> gen_driver_link:watch(Tick, Link) end, Links)})).
+    again(settle(Answered#state{links = maps:map(fun(_, Link) -> gen_driver_link:watch(Tick - ?OLD, Link) end, Links)})).
 
 is_over(#request{deadline = Deadline}, Now, _Current) when Deadline =< Now -> true;
 is_over(#request{patience = Patience}, Now, none) when Patience =< Now -> true;
@@ -387,14 +391,11 @@ is_over(#request{from = {Pid, _}}, _Now, _Current) when node(Pid) =:= node() -> 
 is_over(#request{}, _Now, _Current) -> false.
 
 again(State = #state{queue = Queue, links = Links}) ->
-    case gen_driver_queue:size(Queue) of
-        0 ->
-            case lists:all(fun(Link) -> gen_driver_link:in_flight(Link) =:= 0 end, maps:values(Links)) of
-                true -> State;
-                false -> swept(State)
-            end;
-        _ ->
-            State#state{sweep = erlang:start_timer(?SWEEP_WAITING, self(), sweep)}
+    Idle = gen_driver_queue:size(Queue) =:= 0
+        andalso lists:all(fun(Link) -> gen_driver_link:in_flight(Link) =:= 0 end, maps:values(Links)),
+    case Idle of
+        true -> State;
+        false -> swept(State)
     end.
 
 now_ms() ->
