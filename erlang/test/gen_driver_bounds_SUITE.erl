@@ -18,7 +18,7 @@ all() ->
     [{group, bounds}, {group, process}].
 
 groups() ->
-    [{bounds, [parallel],
+    [{bounds, [],
       [places_are_taken_before_sending, plain_requests_beyond_the_bound, bytes_are_bounded_too,
        in_flight_is_bounded, expired_in_the_queue, peer_that_stops_reading, batch_is_one_send,
        flood_does_not_starve]},
@@ -84,10 +84,10 @@ in_flight_is_bounded(Config) ->
     [ok, ok, ok, ok, ok] = [outcome(C) || C <- Calls].
 
 expired_in_the_queue(Config) ->
-    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    {Client, Conn} = connected(#{max_in_flight => 1, plain_timeout => 30}, #{}, Config),
     First = plain(Client, {port, 1}),
-    {call, 0, 1} = recv(Conn),
-    {error, {failed, expired}} = gen_driver_tcp:call(Client, 2, [], 30),
+    {call, 0, 1, [], _} = recv(Conn),
+    {error, {failed, expired}} = gen_server:call(Client, {port, 2}),
     #{queued := 0} = gen_driver_tcp:info(Client),
     send(Conn, {reply, 0, ok}),
     ok = outcome(First),

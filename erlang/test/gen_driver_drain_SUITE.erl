@@ -16,11 +16,11 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, drains}].
+    [{group, drains}, keyed_requests_wait_for_the_drained_link].
 
 groups() ->
     [{drains, [parallel],
-      [drain_loses_nothing, drain_waits_for_the_new_link, keyed_requests_wait_for_the_drained_link,
+      [drain_loses_nothing, drain_waits_for_the_new_link,
        half_close_after_the_last_byte, drained_link_dies, drained_link_dies_first, drained_twice]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).

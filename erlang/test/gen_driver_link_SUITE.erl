@@ -16,11 +16,11 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, connecting}, {group, ends}].
+    [patience_ends, {group, connecting}, {group, ends}].
 
 groups() ->
     [{connecting, [parallel],
-      [calls_wait_for_the_link, patience_ends, casts_without_a_link_are_dropped, refused_answers_at_once,
+      [calls_wait_for_the_link, casts_without_a_link_are_dropped, refused_answers_at_once,
        nobody_listens, handshake_of_a_later_version, handshakes_that_fail, silent_handshake,
        handshake_in_pieces, words_right_behind_the_welcome, unix_socket]},
      {ends, [parallel],
