@@ -26,7 +26,7 @@ groups() ->
      {ends, [parallel],
       [end_of_file, host_died, goodbyes, closed_in_mid_frame, lies_about_lengths, bad_frames,
        yesterdays_socket, bystanders_and_frames_before_a_bad_one, reconnects_with_growing_pauses,
-       giving_up_with_unsent_bytes_is_quick, reset_while_sending]}].
+       giving_up_with_unsent_bytes_is_quick, reset_while_sending, answers_before_a_failed_send_count]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
 end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
@@ -286,6 +286,24 @@ reset_while_sending(Config) ->
     Calls = [call(Client, 1, binary:copy(<<0>>, 4 bsl 20), infinity) || _ <- lists:seq(1, 8)],
     until(Client, fun(#{in_flight := F}) -> F > 0 end),
     gen_driver_fake:reset(Conn),
-    Again = async(fun() -> ok end),
-    ok = outcome(Again),
     [true = lists:member(outcome(C), [{error, {failed, disconnected}}, {error, {failed, unavailable}}]) || C <- Calls].
+
+%% The socket is found closed by a send while the answer still waits in the mailbox.
+answers_before_a_failed_send_count(Config) ->
+    {Client, Conn} = connected(#{backoff => {1, 2}}, #{}, Config),
+    Call = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    ok = sys:suspend(Client),
+    [ok = gen_server:cast(Client, {port, 2}) || _ <- lists:seq(1, 300)],
+    send(Conn, {reply, 0, in_time}),
+    gen_driver_fake:close(Conn),
+    waiting(Client, 302, erlang:monotonic_time(millisecond) + 5000),
+    ok = sys:resume(Client),
+    in_time = outcome(Call),
+    welcome(listener(Config)),
+    ok = gen_driver_tcp:await(Client, 5000).
+
+waiting(Client, Least, Deadline) ->
+    {message_queue_len, Waiting} = process_info(Client, message_queue_len),
+    ?assert(erlang:monotonic_time(millisecond) < Deadline, Waiting),
+    Waiting >= Least orelse waiting(Client, Least, Deadline).
