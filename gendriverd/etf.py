@@ -45,7 +45,8 @@ Term: TypeAlias = Any  # one of the right-hand column above
 
 ENCODE_DEPTH = 256  # erlang-py recurses
 _ATOM_CHARACTERS = 255
-_MAP, _STRING_MAX = 116, 65535
+_MAP, _SMALL_BIG, _LARGE_BIG = 116, 110, 111
+_STRING_MAX = 65535
 
 
 class Atom(str):
@@ -59,7 +60,7 @@ class Atom(str):
 
 @dataclass(frozen=True, slots=True)
 class BitString:
-    """Bits that are no whole bytes: `bits` (1..7) of the last byte of `data` count, the high ones."""
+    """Bits that are no whole bytes: of the last byte of `data` the `bits` (1..7) high ones count, the others are 0."""
 
     data: bytes
     bits: int
@@ -67,7 +68,7 @@ class BitString:
 
 @dataclass(frozen=True, slots=True)
 class ImproperList:
-    """[e1, .. en | tail]; at least one element."""
+    """[e1, .. en | tail]; at least one element. Decoded, `tail` is no list: [1 | [2]] is the list [1, 2]."""
 
     elements: tuple[Term, ...]
     tail: Term
@@ -88,7 +89,10 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
     except (erlang.ParseException, ValueError, TypeError, RecursionError, AttributeError) as exc:
         raise EtfError(f"not representable: {exc}", "not_representable") from exc
     seen = [0]
-    term = _from(decoded, seen)
+    try:
+        term = _from(decoded, seen)
+    except RecursionError:
+        raise EtfError("nested deeper than Python's stack allows here", "too_deep") from None
     if seen[0] != pairs:
         raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
     return term
@@ -96,7 +100,10 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
 
 def encode(term: Term) -> bytes:
     """The term's bytes, version byte first. EtfError names what cannot be encoded."""
-    result: bytes = erlang.term_to_binary(_to(term, 0))
+    try:
+        result: bytes = erlang.term_to_binary(_to(term, 0))
+    except RecursionError:
+        raise EtfError("nested deeper than Python's stack allows here", "too_deep") from None
     return result
 
 
@@ -115,7 +122,10 @@ def _from_atom(value: Any, _seen: list[int]) -> Term:
 
 
 def _from_binary(value: Any, _seen: list[int]) -> Term:
-    return value.value if value.bits == 8 else BitString(value.value, value.bits)
+    if value.bits == 8:
+        return value.value
+    last = value.value[-1] & -(1 << (8 - value.bits))
+    return BitString(value.value[:-1] + bytes([last & 255]), value.bits)
 
 
 def _from_dict(value: Any, seen: list[int]) -> Term:
@@ -137,7 +147,14 @@ def _from_list(value: Any, seen: list[int]) -> Term:
 
 def _from_otp_list(value: Any, seen: list[int]) -> Term:
     items = _from_list(value.value, seen)
-    return ImproperList(tuple(items[:-1]), items[-1]) if value.improper else items
+    if not value.improper:
+        return items
+    tail = items.pop()  # erlang-py calls improper what ends in anything but []
+    if isinstance(tail, list):
+        return items + tail
+    if isinstance(tail, ImproperList):
+        return ImproperList((*items, *tail.elements), tail.tail)
+    return ImproperList(tuple(items), tail)
 
 
 _FROM: dict[type, Callable[[Any, list[int]], Term]] = {
@@ -170,7 +187,32 @@ def _from(value: Any, seen: list[int]) -> Term:
 def _to_atom(term: Atom, _depth: int) -> Any:
     if len(term) > _ATOM_CHARACTERS:
         raise EtfError(f"an atom of {len(term)} characters; at most {_ATOM_CHARACTERS}: {term[:20]!r}..")
+    try:
+        term.encode()
+    except UnicodeEncodeError:
+        raise EtfError(f"an atom that is not UTF-8: {term[:20]!r}") from None
     return erlang.OtpErlangAtom(str(term))
+
+
+def _to_int(term: int, _depth: int) -> Any:
+    if -(1 << 31) <= term < 1 << 31:
+        return term
+    # As bytes: erlang-py's time is quadratic in an integer's length.
+    size = (term.bit_length() + 7) // 8
+    head = bytes([size]) if size < 256 else struct.pack(">I", size)
+    digits = bytes([term < 0]) + abs(term).to_bytes(size, "little")
+    return erlang.OtpErlangFunction(_SMALL_BIG if size < 256 else _LARGE_BIG, head + digits)
+
+
+def _to_bits(term: BitString, _depth: int) -> Any:
+    if not term.data or not 1 <= term.bits <= 7:
+        raise EtfError(f"a BitString has a last byte, of which 1 to 7 bits count: {term!r:.60}")
+    return erlang.OtpErlangBinary(term.data, term.bits)
+
+
+def _to_opaque(term: Opaque, _depth: int) -> Any:
+    check(b"\x83" + term.data)
+    return erlang.OtpErlangFunction(term.data[0], term.data[1:])
 
 
 def _to_float(term: float, _depth: int) -> Any:
@@ -214,7 +256,7 @@ def _body(term: Term, depth: int) -> bytes:
 
 
 _TO: dict[type, Callable[[Any, int], Any]] = {
-    int: lambda term, _depth: term,
+    int: _to_int,
     bool: lambda term, _depth: term,
     type(None): lambda term, _depth: term,
     float: _to_float,
@@ -224,9 +266,9 @@ _TO: dict[type, Callable[[Any, int], Any]] = {
     list: _to_list,
     tuple: lambda term, depth: tuple(_to(item, depth + 1) for item in term),
     dict: _to_map,
-    BitString: lambda term, _depth: erlang.OtpErlangBinary(term.data, term.bits),
+    BitString: _to_bits,
     ImproperList: _to_improper,
-    Opaque: lambda term, _depth: erlang.OtpErlangFunction(term.data[0], term.data[1:]),
+    Opaque: _to_opaque,
 }
 
 

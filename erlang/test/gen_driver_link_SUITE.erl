@@ -22,7 +22,7 @@ groups() ->
     [{connecting, [parallel],
       [calls_wait_for_the_link, casts_without_a_link_are_dropped, refused_answers_at_once,
        nobody_listens, handshake_of_a_later_version, handshakes_that_fail, silent_handshake,
-       handshake_in_pieces, words_right_behind_the_welcome, unix_socket]},
+       stopped_while_connecting, handshake_in_pieces, words_right_behind_the_welcome, unix_socket]},
      {ends, [parallel],
       [end_of_file, host_died, goodbyes, closed_in_mid_frame, lies_about_lengths, bad_frames,
        yesterdays_socket, bystanders_and_frames_before_a_bad_one, reconnects_with_growing_pauses,
@@ -140,6 +140,15 @@ silent_handshake(Config) ->
     {error, timeout} = gen_driver_tcp:await(Client, 5000),
     closed = recv(Silent),
     accept(listener(Config)).
+
+stopped_while_connecting(Config) ->
+    Client = client(#{connect_timeout => 60000}, Config),
+    Silent = accept(listener(Config)),
+    Waiting = plain(Client, {port, 1}),
+    until(Client, fun(#{queued := Q}) -> Q =:= 1 end),
+    ok = gen_driver_tcp:stop(Client),
+    {error, {failed, unavailable}} = outcome(Waiting),
+    closed = recv(Silent).
 
 handshake_in_pieces(Config) ->
     Client = client(#{}, Config),

@@ -27,7 +27,7 @@ groups() ->
        parts_notes_and_pongs_are_ignored]},
      {callers, [parallel],
       [own_timeout_cancels, an_id_is_taken_until_its_final_frame,
-       dead_caller_is_cancelled, many_timeouts_at_once, no_client]}].
+       dead_caller_is_cancelled, dead_caller_that_waits_is_forgotten, many_timeouts_at_once, no_client]}].
 
 init_per_testcase(_Case, Config) ->
     Listener = gen_driver_fake:listen(),
@@ -324,6 +324,18 @@ dead_caller_is_cancelled(Config) ->
     exit(Own, kill),
     {cancel, 1} = recv(Conn),
     #{in_flight := 2} = gen_driver_tcp:info(Client).
+
+dead_caller_that_waits_is_forgotten(Config) ->
+    {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    {_, Waiting} = plain(Client, {port, 2}),
+    until(Client, fun(#{queued := Q}) -> Q =:= 1 end),
+    exit(Waiting, kill),
+    until(Client, fun(#{queued := Q}) -> Q =:= 0 end),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(First),
+    timeout = recv(Conn, 0).
 
 many_timeouts_at_once(Config) ->
     {Client, Conn} = connected(Config),

@@ -5,6 +5,7 @@
  * themselves when there are many, and none ever waits for the next.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -41,6 +42,8 @@ send_front(struct conn *c, struct iovec *iov, int n)
 	do
 		sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent < 0 && errno == EINTR);
+	if (sent < 0 && (errno == EBADF || errno == ENOTSOCK))
+		abort();	/* a driver has closed what is ours: nobody can be served */
 	return sent;
 }
 

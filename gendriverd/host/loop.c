@@ -46,9 +46,10 @@ wake_loop(void)
 {
 	uint64_t one = 1;
 
-	/* Fails only when the counter is full: then the loop wakes anyway. */
-	if (write(loop.wake, &one, sizeof(one)) < 0)
-		return;
+	/* EAGAIN: the counter is full, and the loop wakes anyway. Else a driver has
+	 * closed what is ours. */
+	if (write(loop.wake, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		abort();
 }
 
 static void
@@ -270,6 +271,8 @@ serve(void)
 		}
 		watch_control(control_flush());
 		n = epoll_wait(loop.epoll, events, EVENTS, ms);
+		if (n < 0 && errno != EINTR)
+			abort();	/* a driver has closed what is ours */
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.u64 == CONTROL_TOKEN)
 				on_control(events[i].events);

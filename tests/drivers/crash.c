@@ -59,9 +59,10 @@ bus(void)
 UNCHECKED static int
 fpe(void)
 {
-	volatile int zero = 0;
+	volatile int one = 1, zero = 0, result;	/* or the compiler finds a way round */
 
-	return 1 / zero;
+	result = one / zero;
+	return result;
 }
 
 UNCHECKED static long
