@@ -21,8 +21,9 @@ Start = Callable[..., RunningDaemon]
 
 
 @pytest.fixture
-def fake(tmp_path: Path) -> Path:
-    """fake_host.py as an executable."""
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """fake_host.py as an executable; the environment's host would win over the configuration's."""
+    monkeypatch.delenv("GENDRIVERD_HOST", raising=False)
     path = tmp_path / "gendriver-host"
     path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -s -E "{Path(__file__).with_name("fake_host.py")}" "$@"\n')
     path.chmod(0o755)
