@@ -23,7 +23,8 @@ groups() ->
        in_flight_is_bounded, expired_in_the_queue, peer_that_stops_reading, batch_is_one_send,
        flood_does_not_starve]},
      {process, [],
-      [names, under_a_supervisor, stop_answers_everybody, casts_go_out_before_stop, casts_in_the_kernel_arrive_after_stop, status_hides_parameters,
+      [names, under_a_supervisor, stop_answers_everybody, casts_go_out_before_stop,
+       casts_in_the_kernel_arrive_after_stop, status_hides_parameters,
        unknown_messages_are_logged, info_tells, another_node]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).

@@ -242,10 +242,12 @@ room(#link{}) -> blocked.
 has_control(#link{control = Control}) ->
     Control =/= [].
 
+%% @doc How many calls have no final frame yet.
 -spec in_flight(link()) -> non_neg_integer().
 in_flight(#link{pending = Pending}) ->
     map_size(Pending).
 
+%% @doc What the host said of itself.
 -spec welcome(link()) -> gen_driver_handshake:welcome().
 welcome(#link{welcome = Welcome}) ->
     Welcome.

@@ -50,10 +50,12 @@
     dropped = 0 :: non_neg_integer()            % casts
 }).
 
+%% @doc A client without a name, with options already checked.
 -spec start_link(gen_driver_options:checked()) -> gen_server:start_ret().
 start_link(Options) ->
     gen_server:start_link(?MODULE, Options, []).
 
+%% @doc The same under a name.
 -spec start_link(gen_server:server_name(), gen_driver_options:checked()) -> gen_server:start_ret().
 start_link(Name, Options) ->
     gen_server:start_link(Name, ?MODULE, Options, []).

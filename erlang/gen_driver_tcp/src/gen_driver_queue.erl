@@ -26,6 +26,7 @@
 %% What a request weighs beyond its parameters: bounds are on memory, not on payload.
 -define(ENVELOPE, 32).
 
+%% @doc Nothing waits.
 -spec new() -> queue().
 new() ->
     #queue{}.
@@ -109,6 +110,7 @@ ready(#queue{ready_size = Size}) ->
 size(#queue{size = Size}) ->
     Size.
 
+%% @doc What waits weighs so much.
 -spec bytes(queue()) -> non_neg_integer().
 bytes(#queue{bytes = Bytes}) ->
     Bytes.
