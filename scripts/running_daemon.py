@@ -222,10 +222,13 @@ def running_daemon(
     with tempfile.TemporaryDirectory(prefix="gendriverd-") as short:
         listen = ["tcp://127.0.0.1:0", f"unix:{short}/gendriverd.sock"]
         path = directory / "gendriverd.toml"
-        own = {"listen": listen, "log_format": "json", "log_level": "debug"}
+        host = os.environ.get("GENDRIVERD_HOST", "")
+        own = {"listen": listen, "log_format": "json", "log_level": "debug", "host": host}
         path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
         command = [sys.executable, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
-        daemon = RunningDaemon(command, {**os.environ, **(env or {})})
+        # The environment wins over the file: nothing of it may get into a test that has said otherwise.
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("GENDRIVERD_")}
+        daemon = RunningDaemon(command, {**clean, **(env or {})})
         try:
             daemon.wait_until("listening", lambda _: len(daemon.addresses()) >= len(listen))
             for name in instances if expect_ready is None else expect_ready:
