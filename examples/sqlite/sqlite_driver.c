@@ -11,7 +11,8 @@
  * Transactions. `transaction` runs a list of statements as a whole and is what
  * most callers want. BEGIN and COMMIT as calls of their own work only when all
  * the statements between them carry one key, and even then whatever else falls
- * on that seat (key modulo threads) becomes part of the transaction.
+ * on that seat (key modulo threads) becomes part of the transaction; and one whose
+ * caller goes away keeps its lock until somebody ends it on that seat.
  *
  * Settings: database (path, must be given), busy_timeout_ms (5000), max_rows
  * (10000), and the service's own `threads`: the number of connections.
@@ -75,7 +76,7 @@ connect_database(sqlite3 **db)
 	if (code != SQLITE_OK)
 		return code;
 	sqlite3_busy_timeout(*db, settings.busy_ms);
-	code = sqlite3_exec(*db, "PRAGMA journal_mode = WAL; PRAGMA foreign_keys = ON", NULL, NULL, NULL);
+	code = sqlite3_exec(*db, "PRAGMA foreign_keys = ON; PRAGMA journal_mode = WAL", NULL, NULL, NULL);
 	return code == SQLITE_BUSY || code == SQLITE_READONLY ? SQLITE_OK : code;
 }
 

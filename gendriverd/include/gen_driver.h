@@ -138,8 +138,8 @@ typedef struct gd_driver {
 #define GD_EXPORT __attribute__((visibility("default")))
 
 #define GD_DRIVER(...)							\
-	extern const gd_driver gd_driver_table;				\
-	GD_EXPORT const gd_driver gd_driver_table = {			\
+	extern GD_EXPORT const gd_driver gd_driver_table;		\
+	const gd_driver gd_driver_table = {				\
 		.abi = GD_ABI_VERSION, .size = sizeof(gd_driver),	\
 		__VA_ARGS__						\
 	};
