@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 from gendriverd import erlterm
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, UnknownCommand, Unreachable
 from gendriverd.client.sync import connect
-from gendriverd.etf import EtfError, Term
+from gendriverd.etf import Atom, EtfError, Term
 
 # sysexits.h
 EX_ERROR, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 1, 2, 65, 69, 70, 75
@@ -19,20 +20,20 @@ def run_call(
 ) -> int:
     """Print the reply; the exit code.
 
-    0: any reply; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown command; 65: a
-    malformed term; 69: nobody answers, or the instance is not
-    there; 75: the service did not run it, try again; 70: it may have run and failed.
+    0: any reply, or a cast handed over; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown
+    command; 65: a malformed term, or one the service does not take; 69: nobody answers, or the instance is not there;
+    75: the service did not run it, try again; 70: it may have run and failed.
     """
     try:
-        params = None if term is None else erlterm.parse(term)
-        number: int | str = int(cmd) if cmd.lstrip("-").isdigit() else cmd
+        params = None if term is None else _said(erlterm.parse(term))
+        number: int | str = int(cmd) if re.fullmatch("-?[0-9]+", cmd) else cmd
         with connect(url, instance, connect_timeout=timeout or 5.0) as client:
             if cast:
                 client.cast(number, params, key=key)
                 return 0
             answer = client.call(number, params, timeout=timeout, key=key)
     except (erlterm.SyntaxProblem, EtfError) as exc:
-        return _say(EX_DATAERR, f"{term!r}: {exc}")
+        return _say(EX_DATAERR, f"{term!r:.80}: {exc}")
     except (Unreachable, Refused) as exc:
         return _say(EX_UNAVAILABLE, str(exc))
     except UnknownCommand as exc:
@@ -41,10 +42,17 @@ def run_call(
         return _say(EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except Failed as exc:
         return _say(EX_TEMPFAIL if exc.retryable else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
-    except (ClientError, ValueError) as exc:
+    except ClientError as exc:  # larger than a frame may be
+        return _say(EX_DATAERR, str(exc))
+    except ValueError as exc:
         return _say(EX_USAGE, str(exc))
     print(erlterm.format(answer))
     return EX_ERROR if _is_error(answer) else 0
+
+
+def _said(term: Term) -> Term:
+    """undefined was said; the client's None would be nothing."""
+    return Atom("undefined") if term is None else term
 
 
 def _is_error(answer: Term) -> bool:

@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
 """Erlang's term syntax in and out: `parse` reads what a person types, `format` prints on one line as ~tp would.
 
-The values are those of `gendriverd.etf`. Syntax: https://www.erlang.org/doc/system/data_types.html
+The values are those of `gendriverd.etf`. Both ways stay in one file, though it is long: what the one prints the other
+must read. Nothing that a terminal would obey is printed: it is escaped. Syntax: https://www.erlang.org/doc/system/data_types.html
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
+from decimal import Decimal
+from typing import NoReturn, TypeVar
 
 from gendriverd.etf import Atom, BitString, ImproperList, Opaque, Term
 
 DEPTH = 128
+_T = TypeVar("_T")
 
 
 class SyntaxProblem(ValueError):
@@ -21,9 +26,9 @@ class SyntaxProblem(ValueError):
 
 _TOKEN = re.compile(
     r"""(?:\s|%[^\n]*)*
-    (?: (?P<float>-?\d[\d_]*\.\d[\d_]*(?:[eE][+-]?\d+)?)
-      | (?P<based>-?\d{1,2}\#[0-9a-zA-Z_]+)
-      | (?P<int>-?\d[\d_]*)
+    (?: (?P<float>-?[0-9][0-9_]*\.[0-9][0-9_]*(?:[eE][+-]?[0-9]+)?)
+      | (?P<based>-?[0-9]{1,2}\#[0-9a-zA-Z_]+)
+      | (?P<int>-?[0-9][0-9_]*)
       | \$(?P<char>\\(?:x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|[0-7]{1,3}|\^?.)|.)
       | (?P<atom>[a-zß-öø-ÿ][\w@]*)
       | '(?P<quoted>(?:[^'\\]|\\.)*)'
@@ -38,38 +43,9 @@ _ESCAPE = re.compile(r"\\(x\{[0-9a-fA-F]+\}|x[0-9a-fA-F]{2}|[0-7]{1,3}|\^.|.)", 
 _ESCAPES = {"n": 10, "r": 13, "t": 9, "s": 32, "e": 27, "b": 8, "f": 12, "v": 11, "d": 127}
 _ATOMS = {"true": True, "false": False, "undefined": None}
 _PLAIN_ATOM = re.compile(r"[a-zß-öø-ÿ][a-zA-Z0-9_@À-ÖØ-öø-ÿ]*\Z")
-_RESERVED = frozenset(
-    [
-        "after",
-        "and",
-        "andalso",
-        "band",
-        "begin",
-        "bnot",
-        "bor",
-        "bsl",
-        "bsr",
-        "bxor",
-        "case",
-        "catch",
-        "cond",
-        "div",
-        "else",
-        "end",
-        "fun",
-        "if",
-        "let",
-        "maybe",
-        "not",
-        "of",
-        "or",
-        "orelse",
-        "receive",
-        "rem",
-        "try",
-        "when",
-        "xor",
-    ]
+_RESERVED = re.compile(
+    r"(?:after|and|andalso|band|begin|bnot|bor|bsl|bsr|bxor|case|catch|cond|div|else|end|fun|if|let|maybe|not|of|or|orelse"
+    r"|receive|rem|try|when|xor)\Z"
 )
 
 
@@ -94,7 +70,24 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(one, text)
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise OverflowError
+    return value
+
+
+def _based(text: str) -> int:
+    base, digits = text.split("#")
+    if not 2 <= abs(int(base)) <= 36:
+        raise ValueError
+    value = int(digits, abs(int(base)))
+    return -value if base.startswith("-") else value
+
+
 class _Parser:
+    """Recursive descent over tokens; `token` is the next one."""
+
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
@@ -115,6 +108,14 @@ class _Parser:
             raise SyntaxProblem(f"column {token.at + 1}: {token.text} is a variable; an atom is written '{token.text}'")
         found = "the end" if token.kind == "end" else repr(self.text[token.at : self.at])
         raise SyntaxProblem(f"column {token.at + 1}: {wanted} expected, found {found}")
+
+    def value(self, token: _Token, convert: Callable[[str], _T], what: str) -> _T:
+        """What the token's text stands for."""
+        try:
+            return convert(token.text)
+        except (ValueError, OverflowError):
+            shown = repr(token.text if len(token.text) <= 40 else token.text[:40] + "..")
+            raise SyntaxProblem(f"column {token.at + 1}: {shown} is {what}") from None
 
     def take(self, mark: str) -> bool:
         if self.token.kind == "mark" and self.token.text == mark:
@@ -151,38 +152,26 @@ class _Parser:
         text = token.text
         match token.kind:
             case "int":
-                return int(text)
+                return self.value(token, int, "no integer of at most 4300 digits (in base 16 there may be more)")
             case "float":
-                return self.number(token, float(text))
+                return self.value(token, _finite, "no float, or too large for one")
             case "based":
-                return self.based(token)
+                return self.value(token, _based, "no number of base 2 to 36")
             case "char":
-                return ord(_unescape(text))
+                return ord(self.text_of(token))
             case "atom":
                 return _ATOMS[text] if text in _ATOMS else Atom(text)
             case "quoted":
-                name = _unescape(text)
+                name = self.text_of(token)
                 return _ATOMS[name] if name in _ATOMS else Atom(name)
-        parts = text  # strings beside each other are one
-        while self.token.kind == "string":
-            parts += self.token.text
+        codes = [ord(character) for character in self.text_of(token)]
+        while self.token.kind == "string":  # strings beside each other are one
+            codes += [ord(character) for character in self.text_of(self.token)]
             self.token = self._next()
-        return [ord(character) for character in _unescape(parts)]
+        return codes
 
-    def number(self, token: _Token, value: float) -> float:
-        if value in (float("inf"), float("-inf")):
-            raise SyntaxProblem(f"column {token.at + 1}: {token.text} is too large for a float")
-        return value
-
-    def based(self, token: _Token) -> int:
-        base, digits = token.text.split("#")
-        try:
-            if not 2 <= abs(int(base)) <= 36:
-                raise ValueError
-            value = int(digits, abs(int(base)))
-        except ValueError:
-            raise SyntaxProblem(f"column {token.at + 1}: {token.text} is no number of base 2 to 36") from None
-        return -value if base.startswith("-") else value
+    def text_of(self, token: _Token) -> str:
+        return self.value(token, _unescape, "no text: an escape in it stands for no character")
 
     def bracketed(self) -> Term:
         if self.take("["):
@@ -221,6 +210,7 @@ class _Parser:
 
     def map(self) -> Term:
         pairs: dict[Term, Term] = {}
+        spelled: dict[Term, str] = {}
         if self.take("}"):
             return pairs
         while True:
@@ -232,6 +222,8 @@ class _Parser:
                 pairs[key] = value
             except TypeError:
                 raise SyntaxProblem(f"column {at + 1}: a list or map cannot be a key here") from None
+            if spelled.setdefault(key, text := format(key)) != text:
+                raise SyntaxProblem(f"column {at + 1}: {spelled[key]} and {text} cannot both be keys here")
             if self.take("}"):
                 return pairs
             self.expect(",", "',' or '}'")
@@ -252,12 +244,14 @@ class _Parser:
     def segment(self) -> tuple[bytes, int]:
         token = self.token
         if token.kind == "string":
-            text = _unescape(token.text)
+            text = self.text_of(token)
             self.token = self._next()
             utf8 = self.take("/") and self.atom("utf8")
-            if not utf8 and any(ord(character) > 255 for character in text):
-                raise SyntaxProblem(f"column {token.at + 1}: characters beyond 255 need /utf8")
-            return text.encode() if utf8 else text.encode("latin-1"), 8
+            try:
+                return text.encode("utf-8" if utf8 else "latin-1"), 8
+            except UnicodeEncodeError:
+                wrong = "no surrogate has a UTF-8 form" if utf8 else "characters beyond 255 need /utf8"
+                raise SyntaxProblem(f"column {token.at + 1}: {wrong}") from None
         if token.kind in ("int", "based", "char"):
             self.token = self._next()
             value = self.leaf(token)
@@ -282,49 +276,76 @@ class _Parser:
 
 def parse(text: str) -> Term:
     """One term; a dot at the end may stand. SyntaxProblem: the column, and what was expected there."""
-    return _Parser(text).whole()
+    try:
+        return _Parser(text).whole()
+    except RecursionError:
+        raise SyntaxProblem("column 1: nested deeper than Python's stack allows here") from None
 
 
 # --- out ---------------------------------------------------------------------
 
 
+_PRINTED = {10: "\\n", 13: "\\r", 9: "\\t", 27: "\\e", 8: "\\b", 12: "\\f", 11: "\\v", 92: "\\\\"}
+
+
 def _printable(codes: list[Term] | bytes) -> bool:
+    """A text, as io_lib:printable_unicode_list/1 has it, but for what a terminal would not show."""
     return len(codes) > 0 and all(
-        type(code) is int and (32 <= code < 127 or code in (8, 9, 10, 11, 12, 13, 27) or 160 <= code < 0xD800)
+        type(code) is int and (code in _PRINTED or (32 <= code <= 0x10FFFF and chr(code).isprintable()))
         for code in codes
     )
 
 
-_PRINTED = {10: "\\n", 13: "\\r", 9: "\\t", 27: "\\e", 8: "\\b", 12: "\\f", 11: "\\v", 92: "\\\\"}
+def _character(character: str, quote: str) -> str:
+    code = ord(character)
+    if code in _PRINTED:
+        return _PRINTED[code]
+    if character.isprintable():
+        return "\\" + quote if character == quote else character
+    return f"\\{code:03o}" if code < 256 else f"\\x{{{code:X}}}"
 
 
 def _text(text: str, quote: str) -> str:
-    escaped = "".join(_PRINTED.get(ord(character), character) for character in text)
-    return quote + escaped.replace(quote, "\\" + quote) + quote
+    return quote + "".join(_character(character, quote) for character in text) + quote
 
 
 def _atom(name: str) -> str:
-    return name if _PLAIN_ATOM.match(name) and name not in _RESERVED else _text(name, "'")
+    return name if _PLAIN_ATOM.match(name) and not _RESERVED.match(name) else _text(name, "'")
 
 
 def _binary(data: bytes) -> str:
-    if _printable(data) and all(code < 127 for code in data):
-        return "<<" + _text(data.decode(), '"') + ">>"
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = ""
     if text and _printable([ord(character) for character in text]):
-        return "<<" + _text(text, '"') + "/utf8>>"
+        return "<<" + _text(text, '"') + (">>" if text.isascii() else "/utf8>>")
     return "<<" + ",".join(map(str, data)) + ">>"
 
 
+def _int(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python's bound on decimal digits
+        return f"{'-' if value < 0 else ''}16#{abs(value):X}"
+
+
 def _float(value: float) -> str:
-    text = repr(value)
-    mantissa, _, exponent = text.partition("e")
-    if not exponent:
-        return text
-    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{int(exponent)}"
+    """The shorter of 1234.5 and 1.2345e3, as float_to_list(.., [short]) of OTP 25 chooses."""
+    sign, digits, power = Decimal(repr(value)).normalize().as_tuple()
+    text, point = "".join(map(str, digits)), len(digits) + int(power)  # 0.TEXT times 10 to the POINT
+    exponent = str(point - 1)
+    exponential = f"{text[0]}.{text[1:] or '0'}e{exponent}"
+    if value == 0:
+        plain = "0.0"
+    elif point <= 0:
+        plain = "0." + "0" * -point + text
+    elif point >= len(text):
+        plain = text + "0" * (point - len(text)) + ".0"
+    else:
+        plain = text[:point] + "." + text[point:]
+    short = 0 < point < len(text) or (len(plain) <= len(exponential) and abs(value) < 1 << 53)
+    return ("-" if sign else "") + (plain if short or value == 0 else exponential)
 
 
 def _bits(value: BitString) -> str:
@@ -340,7 +361,7 @@ def format(term: Term) -> str:  # noqa: A001, C901 - io_lib's name; one case a t
         case bool():
             return "true" if term else "false"
         case int():
-            return str(term)
+            return _int(term)
         case float():
             return _float(term)
         case Atom():

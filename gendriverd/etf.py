@@ -84,13 +84,9 @@ class Opaque:
 def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
     """One term, version byte first. EtfError, with its `reason`, for anything else."""
     pairs = check(data, limits)
-    try:
-        decoded = erlang.binary_to_term(data)
-    except (erlang.ParseException, ValueError, TypeError, RecursionError, AttributeError) as exc:
-        raise EtfError(f"not representable: {exc}", "not_representable") from exc
     seen = [0]
     try:
-        term = _from(decoded, seen)
+        term = _from(_as_erlang_py(data), seen)
     except RecursionError:
         raise EtfError("nested deeper than Python's stack allows here", "too_deep") from None
     if seen[0] != pairs:
@@ -114,6 +110,13 @@ def frame(term: Term) -> bytes:
 
 
 # --- from what erlang-py made ----------------------------------------------
+
+
+def _as_erlang_py(data: bytes) -> Any:
+    try:
+        return erlang.binary_to_term(data)
+    except (erlang.ParseException, ValueError, TypeError, AttributeError) as exc:
+        raise EtfError(f"not representable: {exc}", "not_representable") from exc
 
 
 def _from_atom(value: Any, _seen: list[int]) -> Term:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from gendriverd.client.outcomes import UnknownCommand
-from gendriverd.client.protocol import Welcome
+from gendriverd.client.outcomes import Failed, UnknownCommand
+from gendriverd.client.protocol import COMMAND_MAX, Welcome
 
 
 def command_number(cmd: int | str, welcome: Welcome) -> int:
-    """The integer behind cmd. UnknownCommand names what there is."""
+    """The integer behind cmd. UnknownCommand names what there is; Failed('bad_request'): a number out of range."""
     if isinstance(cmd, int):
-        return cmd
+        if not 0 <= cmd <= COMMAND_MAX:
+            raise Failed("bad_request")
+        return int(cmd)
     number = welcome.commands.get(cmd)
     if number is None:
         known = ", ".join(sorted(welcome.commands)) or "it names none: use the number"

@@ -52,7 +52,9 @@ class Link:
 
     def __init__(self, stream: trio.SocketStream, welcome: Welcome, receiver: Receiver) -> None:
         self.welcome = welcome
-        self.leaving = trio.Event()  # no new requests here: goodbye was said, or it is over
+        self.unsettled = trio.Event()  # another link is wanted; this one may still take requests: it drains
+        self.leaving = trio.Event()  # no new requests here: a side has said its last word, or it is over
+        self.was_useful = False  # something was answered, or it lasted until it was asked to drain
         self.pending: dict[int, Pending] = {}
         self._stream = stream
         self._receiver = receiver
@@ -82,6 +84,15 @@ class Link:
         """Bytes that wait to be handed to the socket."""
         return self._written - self._handed
 
+    def finish(self) -> None:
+        """Nothing more will be asked: half-close when all that was written is out. Answers still come."""
+        self._leave()
+        self._wake.set()
+
+    def _leave(self) -> None:
+        self.unsettled.set()
+        self.leaving.set()
+
     async def run(self) -> None:
         """Until the end of the connection; every call still in flight is then answered."""
         try:
@@ -90,13 +101,12 @@ class Link:
                 await self._receive_all()
                 nursery.cancel_scope.cancel()
         finally:
-            self.leaving.set()
+            self._leave()
             with trio.CancelScope(shield=True):
                 await trio.aclose_forcefully(self._stream)
             for pending in self.pending.values():
                 handed = pending.begins_at < self._handed
-                reason = protocol.unanswered(self._goodbye, handed=handed)
-                pending.end(None, reason)  # type: ignore[arg-type]  # one of the closed set
+                pending.end(None, protocol.unanswered(self._goodbye, handed=handed))
             self.pending.clear()
 
     async def _send_all(self) -> None:
@@ -108,7 +118,7 @@ class Link:
             try:
                 if batch:
                     await self._stream.send_all(batch)
-                if self._goodbye is not None and not self._out:
+                if self.leaving.is_set() and not self._out:
                     await self._stream.send_eof()
                     return
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -128,15 +138,22 @@ class Link:
     def _take(self, event: protocol.Event) -> None:
         match event:
             case Answered(call_id, term, failed):
-                if (pending := self.pending.pop(call_id, None)) is not None:
-                    pending.end(term, failed)  # type: ignore[arg-type]  # one of the closed set
+                self._end(call_id, term, failed)
             case Ponged(call_id):
-                if (pending := self.pending.pop(call_id, None)) is not None:
-                    pending.end(None, None)
+                self._end(call_id, None, None)
+            case Goodbye("draining"):
+                self._goodbye = "draining"
+                self.was_useful = True
+                self.unsettled.set()  # it reads on until we half-close
             case Goodbye(reason):
                 self._goodbye = reason
-                self.leaving.set()
-                self._wake.set()  # what was written leaves, then we half-close
+                self.finish()
+
+    def _end(self, call_id: int, term: Term, failed: FailedReason | None) -> None:
+        """The final frame of an id; of one that is not in flight: ignored."""
+        if (pending := self.pending.pop(call_id, None)) is not None:
+            self.was_useful = True
+            pending.end(term, failed)
 
 
 async def open_link(url: str, instance: str) -> Link:

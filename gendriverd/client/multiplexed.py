@@ -18,6 +18,7 @@ from gendriverd.client.protocol import Welcome
 from gendriverd.etf import Term
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
+LINGER = 2.0  # seconds a client that leaves waits for its last words to be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,11 @@ class Client:
         self.instance = instance
         self.dropped_casts = 0  # casts made while there was no connection, or over a bound
         self._options = options
-        self._link: Link | None = None
+        self._link: Link | None = None  # where new requests go
+        self._running: set[Link] = set()
+        self._old: set[Link] = set()  # of those: drained; requests with a key wait, their predecessors may run there
+        self._dialing = trio.CancelScope()
+        self._closed = False
         self._changed = trio.Event()
         self._refused: Refused | None = None
 
@@ -60,12 +65,13 @@ class Client:
     ) -> Term:
         """The driver's term. Failed: the service's word; CallTimeout: the time and a little passed; UnknownCommand.
 
-        params None means that none are sent: the driver sees []. The time left is sent along: a call that
-        cannot begin in time never runs. Cancelling the task cancels
-        the call if it has not begun. Requests with one key run in order on one worker.
+        params None means that none are sent: the driver sees [] (undefined is sent as Atom("undefined")). The time left
+        is sent along: a call that cannot begin in time never runs. Cancelling the task cancels the call if it has not
+        begun. Requests with one key run in order on one worker. EtfError and ClientError: params that are no term, or
+        that the host would not take; nothing was sent.
         """
         until = trio.current_time() + timeout if timeout is not None else None
-        link = await self._usable_link(until)
+        link = await self._usable_link(until, keyed=key is not None)
         number = command_number(cmd, link.welcome)
         if len(link.pending) >= min(self._options.max_in_flight, link.welcome.in_flight):
             raise Failed("overloaded")
@@ -75,9 +81,9 @@ class Client:
         call_id, pending = link.begin()
         try:
             opts = protocol.options(left, key, trace)
-            frame = protocol.call(call_id, number, [] if params is None else params, opts)
-            if len(frame) - 4 > link.welcome.frame:
-                raise ClientError(f"a request of {len(frame)} bytes; the daemon takes {link.welcome.frame}")
+            frame = protocol.fitting(
+                protocol.call(call_id, number, [] if params is None else params, opts), link.welcome
+            )
         except BaseException:
             del link.pending[call_id]  # it was never sent
             raise
@@ -87,23 +93,34 @@ class Client:
     async def cast(
         self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None
     ) -> bool:
-        """Hand a request over; nothing is heard of it. False: dropped: no connection, or a bound is reached."""
+        """Hand a request over; nothing is heard of it. False: dropped: no connection, or a bound is reached.
+
+        With a key it waits, at most `connect_wait`, for a connection that drains: its predecessors may run there.
+        """
         await trio.lowlevel.checkpoint()
+        if key is not None:
+            with trio.move_on_after(self._options.connect_wait):
+                while self._old:
+                    await self._changed.wait()
         link = self._link
         if link is None or link.leaving.is_set() or link.unsent > self._options.max_unsent:
             self.dropped_casts += 1
             return False
         number = command_number(cmd, link.welcome)
-        link.write(protocol.cast(number, [] if params is None else params, protocol.options(None, key, trace)))
+        opts = protocol.options(None, key, trace)
+        link.write(protocol.fitting(protocol.cast(number, [] if params is None else params, opts), link.welcome))
         return True
 
-    async def ping(self) -> float:
+    async def ping(self, *, timeout: float = 5.0) -> float:  # noqa: ASYNC109 - as call's
         """Seconds until the host's loop answered."""
-        link = await self._usable_link(None)
+        link = await self._usable_link(trio.current_time() + timeout)
         began = trio.current_time()
         ping_id, pending = link.begin()
         link.write(protocol.ping(ping_id))
-        await pending.answered.wait()
+        with trio.move_on_after(timeout):
+            await pending.answered.wait()
+        if not pending.answered.is_set():
+            raise CallTimeout(f"no answer to a ping within {timeout:g} s")
         pending.result()
         return trio.current_time() - began
 
@@ -120,17 +137,19 @@ class Client:
             raise CallTimeout("no answer within the call's time")
         return pending.result()
 
-    async def _usable_link(self, until: float | None) -> Link:
+    async def _usable_link(self, until: float | None, *, keyed: bool = False) -> Link:
+        """Where a request may be written now, without a checkpoint in between."""
         await trio.lowlevel.checkpoint()
         limit = trio.current_time() + self._options.connect_wait if until is None else until
         with trio.CancelScope(deadline=limit):
-            while self._link is None or self._link.leaving.is_set():
+            while self._link is None or self._link.leaving.is_set() or (keyed and self._old):
+                if self._closed:
+                    raise ClientError("this client is closed")
                 if self._refused is not None:
                     raise Failed("unavailable") from self._refused
                 await self._changed.wait()
-        if self._link is None or self._link.leaving.is_set():
-            raise Failed("unavailable")
-        return self._link
+            return self._link
+        raise Failed("unavailable")
 
     async def first_link(self) -> Link:
         """For `open_client`: one attempt within `connect_timeout`."""
@@ -144,39 +163,91 @@ class Client:
 
     async def serve(self, first: Link, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """For `open_client`: keep a connection until cancelled."""
-        self._link = first
-        task_status.started()
         async with trio.open_nursery() as links:
-            link: Link | None = first
-            delay = self._options.backoff_first
+            self._switch(first, links)
+            task_status.started()
+            with self._dialing:
+                await self._stay_linked(first, links)
+            await trio.sleep_forever()
+
+    async def _stay_linked(self, link: Link, links: trio.Nursery) -> None:
+        delay = self._options.backoff_first
+        while True:
+            began = trio.current_time()
+            await link.unsettled.wait()
+            if link.was_useful or trio.current_time() - began > self._options.backoff_max:
+                delay, pause = self._options.backoff_first, 0.0
+            else:
+                pause = delay  # welcomed and dropped: as good as refused
             while True:
-                if link is not None:
-                    began = trio.current_time()
-                    self._link, self._refused = link, None
-                    self._tell()
-                    links.start_soon(link.run)
-                    await link.leaving.wait()
-                    if trio.current_time() - began > self._options.backoff_max:
-                        delay = self._options.backoff_first
+                if pause:
+                    await trio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
+                    delay = min(2 * delay, self._options.backoff_max)
                 try:
                     link = await self.first_link()
-                    continue
+                    break
                 except Refused as exc:
                     self._refused = exc
                     self._tell()
                 except Unreachable:
                     self._refused = None
-                link = None
-                await trio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, no secret
-                delay = min(2 * delay, self._options.backoff_max)
+                pause = delay
+            self._switch(link, links)
+
+    def _switch(self, link: Link, links: trio.Nursery) -> None:
+        """New requests go to this link; the one before collects its answers."""
+        if self._link is not None:
+            self._link.finish()
+        if self._link in self._running:
+            self._old.add(self._link)
+        self._link, self._refused = link, None
+        self._running.add(link)
+        links.start_soon(self._run, link)
+        self._tell()
+
+    async def _run(self, link: Link) -> None:
+        try:
+            await link.run()
+        finally:
+            self._running.discard(link)
+            self._old.discard(link)
+            self._tell()
+
+    async def finish(self) -> None:
+        """For `open_client`: what was handed over leaves, and is read; LINGER at most."""
+        self.close()
+        with trio.move_on_after(LINGER):
+            while self._running:
+                await self._changed.wait()
+
+    def close(self) -> None:
+        """For `open_client`: no more requests."""
+        self._closed = True
+        self._dialing.cancel()
+        if self._link is not None:
+            self._link.finish()
+        self._tell()
 
 
 @contextlib.asynccontextmanager
 async def open_client(url: str, instance: str, options: Options | None = None) -> AsyncIterator[Client]:
-    """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL."""
+    """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL.
+
+    Left without an exception, it sees its last casts read and its calls answered, for two seconds at most.
+    """
     client = Client(url, instance, options or Options())
     link = await client.first_link()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(client.serve, link)
-        yield client
-        nursery.cancel_scope.cancel()
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client.serve, link)
+            try:
+                yield client
+                await client.finish()
+            except BaseException as exc:  # noqa: BLE001 - raised below: a nursery would wrap it into a group
+                failure = exc
+            client.close()
+            nursery.cancel_scope.cancel()
+    finally:
+        if failure is not None:
+            raise failure

@@ -12,7 +12,7 @@ MayHaveRun = Literal["crashed", "interrupted", "timeout", "bad_reply", "undecoda
 FailedReason = NotRun | MayHaveRun
 
 NOT_RUN: Final[frozenset[str]] = frozenset(get_args(NotRun))
-REASONS: Final[frozenset[str]] = NOT_RUN | frozenset(get_args(MayHaveRun))
+REASONS: Final[dict[str, FailedReason]] = {name: name for name in (*get_args(NotRun), *get_args(MayHaveRun))}
 
 _REFUSED = {
     "unknown_instance": "the daemon has no instance of that name",

@@ -2,8 +2,8 @@
 """One connection's side of docs/protocol.md without I/O: bytes in, events out, and the frames to send.
 
 Whoever owns the socket feeds `receive` with what was read and sends what the frame functions return. The handshake is
-part of it: the first event is Greeted (send
-`hello`), the next Welcome or RefusedBy, then answers. Nothing here waits, and nothing knows a socket.
+part of it: the first event is Greeted (send `hello`), the next Welcome or RefusedBy, then answers. Nothing here waits,
+and nothing knows a socket.
 """
 
 from __future__ import annotations
@@ -15,16 +15,34 @@ from dataclasses import dataclass
 from typing import Any
 
 from gendriverd import etf
-from gendriverd.client.outcomes import REASONS
+from gendriverd.client.outcomes import REASONS, ClientError, Failed, FailedReason
 from gendriverd.etf import Atom, EtfError, Limits, Term
+from gendriverd.etf_guard import check
 
 VERSION = 1
 ID_MAX = (1 << 31) - 1
 HANDSHAKE_MAX = 64 << 10  # bytes of a greeting or welcome
 FRAME_MAX = 1 << 30  # bytes of an answer: what a reply may cost us
-# A reply is the driver's: nothing but memory bounds its number of terms.
-REPLY_LIMITS = Limits(depth=200, terms=1 << 30, bignum=1 << 16)
+# A reply is the driver's: nothing but memory bounds its number of terms. A longer integer would take too long, a deeper
+# one more stack than Python has; an echo of what a host takes by default (256) must fit.
+REPLY_LIMITS = Limits(depth=260, terms=1 << 30, bignum=1 << 14)
 _HEAD = struct.Struct(">I")
+KEY_MAX = (1 << 32) - 1
+COMMAND_MAX = (1 << 30) - 1
+# Before such a goodbye all that was accepted has been answered; what was not has never begun.
+_NOT_BEGUN: dict[str | None, FailedReason] = {
+    "host_died": "not_run",
+    "stopping": "draining",
+    "frame_too_large": "not_run",
+    "bad_term": "not_run",
+    "compressed": "not_run",
+    "trailing_bytes": "not_run",
+    "too_deep": "not_run",
+    "too_many_terms": "not_run",
+    "bignum_too_large": "not_run",
+    "bad_envelope": "not_run",
+    "duplicate_id": "not_run",
+}
 _REPLY_ID = re.compile(rb"\x83h\x03w\x05reply(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)
 
 
@@ -49,6 +67,7 @@ class Welcome:
     commands: dict[str, int]
     in_flight: int  # calls it accepts at once on this connection
     frame: int  # bytes it accepts in a frame
+    limits: Limits  # of the terms in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +79,11 @@ class RefusedBy:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A call's final frame: the driver's term, or the service's word in `failed`."""
+    """A call's final frame: the driver's term, or the service's word in `failed` (an unknown one is `interrupted`)."""
 
     id: int
     term: Term
-    failed: str | None
+    failed: FailedReason | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,24 +118,25 @@ class Receiver:
         return bool(self._buffer)
 
     def receive(self, data: bytes) -> Iterator[Event]:
-        """The events in data and what came before. ProtocolError: give the connection up."""
+        """The events in data and what came before; those not taken come the next time.
+
+        ProtocolError: give the connection up. A frame beyond the limit is refused by its first four bytes.
+        """
         self._buffer += data
-        at = 0
-        try:
-            while len(self._buffer) - at >= _HEAD.size:
-                (size,) = _HEAD.unpack_from(self._buffer, at)
-                limit = self._frame_max if self._welcomed else HANDSHAKE_MAX
-                if size > limit:
-                    raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken")
-                if len(self._buffer) - at - _HEAD.size < size:
-                    return
-                frame = bytes(self._buffer[at + _HEAD.size : at + _HEAD.size + size])
-                at += _HEAD.size + size
-                event = self._event(frame)
-                if event is not None:
-                    yield event
-        finally:
-            del self._buffer[:at]
+        while len(self._buffer) >= _HEAD.size:
+            (size,) = _HEAD.unpack_from(self._buffer)
+            limit = self._frame_max if self._welcomed else HANDSHAKE_MAX
+            if size > limit:
+                raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken")
+            end = _HEAD.size + size
+            if len(self._buffer) < end:
+                return
+            with memoryview(self._buffer) as view:
+                frame = bytes(view[_HEAD.size : end])
+            del self._buffer[:end]
+            event = self._event(frame)
+            if event is not None:
+                yield event
 
     def _event(self, frame: bytes) -> Event | None:
         try:
@@ -131,7 +151,7 @@ class Receiver:
             case (Atom("reply"), int(call_id), answer):
                 return Answered(call_id, answer, None)
             case (Atom("failed"), int(call_id), Atom(reason)):
-                return Answered(call_id, None, str(reason) if reason in REASONS else "interrupted")
+                return Answered(call_id, None, REASONS.get(reason, "interrupted"))
             case (Atom("pong"), int(ping_id)):
                 return Ponged(ping_id)
             case (Atom("goodbye"), Atom(reason)):
@@ -165,6 +185,13 @@ def _welcome(about: dict[Any, Any]) -> Welcome:
             commands={name.decode(): int(cmd) for name, cmd in about[Atom("commands")].items()},
             in_flight=int(limits[Atom("in_flight")]),
             frame=int(limits[Atom("frame")]),
+            limits=Limits(
+                **{
+                    name: int(limits[Atom(name)])
+                    for name in ("depth", "terms", "bignum")
+                    if Atom(name) in limits  # or the usual ones
+                }
+            ),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ProtocolError(f"a welcome that lacks what it must say: {exc!r}") from None
@@ -179,12 +206,14 @@ def hello(instance: str) -> bytes:
 
 
 def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict[Term, Term]:
-    """A request's options; timeout in seconds is the time left."""
+    """A request's options; timeout in seconds is the time left. Failed('bad_request'): a key out of range."""
     opts: dict[Term, Term] = {}
     if timeout is not None:
         opts[Atom("timeout")] = min(max(0, int(timeout * 1000)), 0xFFFFFFFF)
     if key is not None:
-        opts[Atom("key")] = key & 0xFFFFFFFF
+        if not 0 <= key <= KEY_MAX:
+            raise Failed("bad_request")
+        opts[Atom("key")] = key
     if trace is not None:
         opts[Atom("trace")] = trace
     return opts
@@ -212,13 +241,22 @@ def ping(ping_id: int) -> bytes:
     return etf.frame((Atom("ping"), ping_id))
 
 
-def unanswered(goodbye: str | None, *, handed: bool) -> str:
-    """What a call without an answer is told when its connection ends (docs/protocol.md, rules 5 and 8).
+def fitting(frame: bytes, welcome: Welcome) -> bytes:
+    """The frame, if the host takes it: a bad one would end the connection, and everybody's calls with it.
+
+    ClientError: too large. EtfError: its term is beyond the host's limits.
+    """
+    size, limits = len(frame) - _HEAD.size, welcome.limits
+    if size > welcome.frame:
+        raise ClientError(f"a request of {size} bytes; the daemon takes {welcome.frame}")
+    if size > min(2 * limits.depth, limits.terms, limits.bignum):  # a smaller one cannot exceed any: no need to look
+        check(frame[_HEAD.size :], limits)
+    return frame
+
+
+def unanswered(goodbye: str | None, *, handed: bool) -> FailedReason:
+    """What a call without an answer is told when its connection ends (docs/protocol.md, rules 3, 5 and 8).
 
     `goodbye` is the last one's reason, `handed` whether the call's frame was handed to the socket.
     """
-    if goodbye == "stopping":
-        return "draining"
-    if goodbye not in (None, "draining"):
-        return "not_run"
-    return "disconnected" if handed else "unavailable"
+    return _NOT_BEGUN.get(goodbye) or ("disconnected" if handed else "unavailable")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -11,7 +12,7 @@ from typing import Self
 
 from gendriverd.client import protocol
 from gendriverd.client.commands import command_number
-from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, FailedReason, Refused, Unreachable
+from gendriverd.client.outcomes import CallTimeout, Failed, FailedReason, Refused, Unreachable
 from gendriverd.client.protocol import (
     Answered,
     Goodbye,
@@ -56,8 +57,9 @@ class Client:
     ) -> Term:
         """The driver's term. Else Failed, CallTimeout, UnknownCommand; when connecting, Unreachable or Refused.
 
-        params None means that none are sent: the driver sees []. timeout in seconds, for ever when None; key:
-        requests with one key run in order on one worker.
+        params None means that none are sent: the driver sees [] (undefined is sent as Atom("undefined")). timeout in
+        seconds, for ever when None; key: requests with one key run in order on one worker. EtfError and ClientError:
+        params that are no term, or that the host would not take; nothing was sent.
         """
         sent = [] if params is None else params
         with self._lock:
@@ -65,19 +67,17 @@ class Client:
             number = command_number(cmd, link.welcome)
             call_id = link.next_id()
             frame = protocol.call(call_id, number, sent, protocol.options(timeout, key, trace))
-            if len(frame) - 4 > link.welcome.frame:
-                raise ClientError(f"a request of {len(frame)} bytes; the daemon takes {link.welcome.frame}")
-            return self._exchange(link, frame, call_id, timeout)
+            return self._exchange(link, protocol.fitting(frame, link.welcome), call_id, timeout)
 
     def cast(self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None) -> None:
-        """Hand the request to the socket; nothing is heard of it."""
+        """Hand the request to the socket; nothing is heard of it. Failed: it did not take it."""
         sent = [] if params is None else params
         with self._lock:
             link = self._open_link()
             frame = protocol.cast(command_number(cmd, link.welcome), sent, protocol.options(None, key, trace))
             try:
-                link.send(frame)
-            except OSError:
+                link.send(protocol.fitting(frame, link.welcome), time.monotonic() + self.connect_timeout)
+            except (OSError, _StuckError):
                 self._drop()
                 raise Failed("disconnected") from None
 
@@ -117,19 +117,28 @@ class Client:
     def _exchange(self, link: _Link, frame: bytes, wanted: int, timeout: float | None) -> Term:
         until = None if timeout is None else time.monotonic() + timeout + HOST_WORD
         try:
-            link.send(frame)
+            link.send(frame, until)
             answer = link.wait_for(wanted, until)
-        except TimeoutError:
+        except _StuckError:
+            self._drop()
+            raise CallTimeout(f"the request was not taken within {timeout:g} s") from None
+        except TimeoutError as exc:
+            if exc.errno is not None:  # the kernel's: it has given the connection up
+                self._drop()
+                raise Failed("disconnected") from None
             link.forget(wanted)
-            raise CallTimeout(f"no answer within {timeout} s") from None
+            raise CallTimeout(f"no answer within {timeout:g} s") from None
         except (OSError, ProtocolError):
             self._drop()
             raise Failed("disconnected") from None
         except _EndedError as exc:
             self._drop()
             raise Failed(exc.reason) from None
+        except BaseException:  # a Ctrl-C: perhaps in the middle of a frame
+            self._drop()
+            raise
         if answer.failed is not None:
-            raise Failed(answer.failed)  # type: ignore[arg-type]  # one of the closed set: protocol.py sees to it
+            raise Failed(answer.failed)
         return answer.term
 
 
@@ -144,6 +153,10 @@ class _EndedError(Exception):
         self.reason: FailedReason = reason
 
 
+class _StuckError(Exception):
+    """The peer did not take a frame in time; a part of it may be out, so the link is of no further use."""
+
+
 class _Link:
     """A socket whose handshake is done."""
 
@@ -156,7 +169,10 @@ class _Link:
         self.socket = _open_socket(url, timeout)
         try:
             self.welcome = self._shake_hands(instance, time.monotonic() + timeout)
-        except (OSError, ProtocolError, _EndedError) as exc:
+        except _EndedError:
+            self.socket.close()
+            raise Unreachable(f"{url}: the connection ended in the handshake") from None
+        except (OSError, ProtocolError, _StuckError) as exc:
             self.socket.close()
             raise Unreachable(f"{url}: {exc}") from None
         except BaseException:
@@ -167,7 +183,7 @@ class _Link:
         while True:
             match self._next_event(until):
                 case Greeted():
-                    self.send(protocol.hello(instance))
+                    self.send(protocol.hello(instance), until)
                 case Welcome() as welcome:
                     return welcome
                 case RefusedBy(reason):
@@ -180,15 +196,20 @@ class _Link:
         self._ids = (self._ids + 1) & protocol.ID_MAX
         return taken
 
-    def send(self, frame: bytes) -> None:
-        self.socket.settimeout(None)
-        self.socket.sendall(frame)
+    def send(self, frame: bytes, until: float | None) -> None:
+        try:
+            self.socket.settimeout(_left(until))
+            self.socket.sendall(frame)
+        except TimeoutError as exc:
+            if exc.errno is not None:  # the kernel's: it has given the connection up
+                raise
+            raise _StuckError(str(exc)) from None
 
     def forget(self, call_id: int) -> None:
         self._abandoned.add(call_id)
         try:
-            self.send(protocol.cancel(call_id))
-        except OSError:
+            self.send(protocol.cancel(call_id), time.monotonic() + HOST_WORD)
+        except (OSError, _StuckError):
             self._goodbye = self._goodbye or "lost"  # the next request connects anew
 
     def leaving(self) -> bool:
@@ -212,19 +233,20 @@ class _Link:
                     self._abandoned.discard(got)
                 case Ponged(got) if got == wanted:
                     return Answered(got, None, None)
+                case Ponged(got):
+                    self._abandoned.discard(got)
+                case Goodbye("draining"):
+                    with contextlib.suppress(OSError):
+                        self.socket.shutdown(socket.SHUT_WR)  # the answer still comes; the next request connects anew
                 case _:
                     pass
 
     def _next_event(self, until: float | None) -> protocol.Event:
         while not self._events:
-            left = None if until is None else until - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimeoutError
-            self.socket.settimeout(left)
+            self.socket.settimeout(_left(until))
             data = self.socket.recv(READ_SIZE)
             if not data:
-                reason = protocol.unanswered(self._goodbye, handed=True)
-                raise _EndedError(reason)  # type: ignore[arg-type]  # one of the closed set
+                raise _EndedError(protocol.unanswered(self._goodbye, handed=True))
             self._take(data)
         return self._events.pop(0)
 
@@ -233,6 +255,15 @@ class _Link:
             if isinstance(event, Goodbye):
                 self._goodbye = event.reason
             self._events.append(event)
+
+
+def _left(until: float | None) -> float | None:
+    if until is None:
+        return None
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
 
 
 def _open_socket(url: str, timeout: float) -> socket.socket:

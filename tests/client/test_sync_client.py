@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 import trio
 
-from fake_service import Session, serve
-from gendriverd.client import CallTimeout, Failed, Refused, SyncClient, Unreachable, connect
-from gendriverd.etf import Atom
+from fake_service import WELCOME, Session, serve
+from gendriverd.client import CallTimeout, ClientError, Failed, Refused, SyncClient, Unreachable, connect
+from gendriverd.etf import Atom, EtfError
 
 OK = Atom("ok")
 
@@ -161,3 +162,128 @@ def test_an_address_that_is_none_says_what_is_accepted() -> None:
 def test_nobody_listening_is_said_with_the_address(free_tcp_port: int) -> None:
     with pytest.raises(Unreachable, match=f"tcp://127.0.0.1:{free_tcp_port}: "):
         connect(f"tcp://127.0.0.1:{free_tcp_port}", "x")
+
+
+async def test_a_timeout_holds_for_sending_too_and_the_next_connects_anew(nursery: trio.Nursery) -> None:
+    async def deaf(s: Session) -> None:
+        await s.welcome(WELCOME | {Atom("limits"): {Atom("in_flight"): 4, Atom("frame"): 1 << 30}})
+        await trio.sleep_forever()
+
+    async def second(s: Session) -> None:
+        await s.welcome()
+        await s.reply((await s.receive())[1], b"second")
+        await s.receive()
+
+    url = await serve(nursery, deaf, second)
+
+    def work(client: SyncClient) -> Any:
+        with pytest.raises(CallTimeout, match=r"the request was not taken within 0\.01 s"):
+            client.call(1, bytes(32 << 20), timeout=0.01)
+        return client.call(1)
+
+    assert await use(url, work) == b"second"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_without_an_answer_ends_in_time_with_a_sentence(nursery: trio.Nursery) -> None:
+    async def silent(s: Session) -> None:
+        await s.greet()
+        await s.receive()
+
+    async def ended(s: Session) -> None:
+        await s.greet()
+
+    url = await serve(nursery, silent, ended)
+    with pytest.raises(Unreachable, match=r"tcp://.*: timed out"):
+        await trio.to_thread.run_sync(lambda: connect(url, "fake", connect_timeout=0.02))
+    with pytest.raises(Unreachable, match=r"tcp://.*: the connection ended in the handshake"):
+        await trio.to_thread.run_sync(lambda: connect(url, "fake"))
+
+
+async def test_bad_params_cost_no_connection(nursery: trio.Nursery) -> None:
+    async def script(s: Session) -> None:
+        await s.welcome()
+        assert (await s.receive())[2] == 7  # nothing of the bad ones was sent
+        await s.receive()
+
+    url = await serve(nursery, script)
+    deep: list[object] = []
+    for _ in range(200):
+        deep = [deep]
+
+    def work(client: SyncClient) -> None:
+        for params in (deep, {1, 2}):
+            with pytest.raises(EtfError):
+                client.call(1, params)
+            with pytest.raises(EtfError):
+                client.cast(1, params)
+        with pytest.raises(ClientError, match="the daemon takes 1048576"):
+            client.cast(1, bytes(2 << 20))
+        with pytest.raises(Failed, match="bad_request"):
+            client.call(1 << 30)
+        with pytest.raises(CallTimeout):
+            client.call(7, timeout=0)
+
+    await use(url, work)
+
+
+async def test_an_interrupt_while_waiting_leaves_no_half_read_link_behind(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(s: Session) -> None:
+        await s.welcome()
+        await s.receive()
+        await s.receive()
+
+    async def second(s: Session) -> None:
+        await s.welcome()
+        await s.reply((await s.receive())[1], b"second")
+        await s.receive()
+
+    url = await serve(nursery, first, second)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(client: SyncClient) -> Any:
+        assert client._link is not None
+        monkeypatch.setattr(client._link, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.call(1)
+        return client.call(1)
+
+    assert await use(url, work) == b"second"
+
+
+@pytest.mark.parametrize("where", ["send", "wait_for"])
+async def test_a_connection_the_kernel_gave_up_is_no_timeout_of_ours(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    async def script(s: Session) -> None:
+        await s.welcome()
+        await s.receive()
+
+    url = await serve(nursery, script)
+
+    def given_up(*_: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+
+    def work(client: SyncClient) -> None:
+        assert client._link is not None
+        monkeypatch.setattr(client._link, where, given_up)
+        with pytest.raises(Failed, match="disconnected"):
+            client.call(1)
+
+    await use(url, work)
+
+
+async def test_a_link_that_drains_during_a_call_is_half_closed_and_still_answers(nursery: trio.Nursery) -> None:
+    async def script(s: Session) -> None:
+        await s.welcome()
+        call_id = (await s.receive())[1]
+        await s.goodbye("draining")
+        assert await s.receive() is None
+        await s.reply(call_id, b"the last")
+
+    url = await serve(nursery, script)
+    assert await use(url, lambda client: client.call(1)) == b"the last"

@@ -65,12 +65,20 @@ def test_it_reads_what_erlang_reads(text: str) -> None:
         ("#{a = 1}", "column 5: '=>' expected"),
         ("<<300:x>>", "column 7: a number of bits"),
         ('<<"å€">>', "column 3: characters beyond 255 need /utf8"),
-        ("99#1", "column 1: 99#1 is no number of base 2 to 36"),
-        ("1.0e999", "column 1: 1.0e999 is too large for a float"),
+        ("99#1", "column 1: '99#1' is no number of base 2 to 36"),
+        ("1.0e999", "column 1: '1.0e999' is no float, or too large for one"),
         ("#{[1] => 2}", "column 3: a list or map cannot be a key here"),
         ("'open", "column 1: a term expected, found"),
         ("[" * 200, "column 129: nested deeper than 128"),
         ("\x00", "column 1: a term expected"),
+        ("1__0", "column 1: '1__0' is no integer"),
+        ("1_.5", "column 1: '1_.5' is no float"),
+        ("\u0661", "column 1: a term expected"),  # a digit, but not Erlang's
+        (r"$\x{110000}", r"column 1: '\\x{110000}' is no text: an escape in it stands for no character"),
+        (r'{"\x{ffffffffff}"}', "column 2: "),
+        (r'<<"\x{d800}"/utf8>>', "column 3: no surrogate has a UTF-8 form"),
+        ("#{1 => a, 1.0 => b}", "column 11: 1 and 1.0 cannot both be keys here"),
+        ("#{{true} => a, {1} => b}", "column 16: {true} and {1} cannot both be keys here"),
     ],
 )
 def test_a_malformed_term_gets_one_sentence_with_its_column(text: str, problem: str) -> None:
@@ -139,6 +147,19 @@ def test_what_is_printed_is_read_again(term: object) -> None:
         (10.0, "10.0"),
         (1e22, "1.0e22"),
         (1.5e-7, "1.5e-7"),
+        (1000.0, "1.0e3"),
+        (100.0, "100.0"),
+        (123456.0, "123456.0"),
+        (0.0001, "0.0001"),
+        (0.00012, "1.2e-4"),
+        (-0.0, "-0.0"),
+        (1e15, "1.0e15"),
+        (1234567890123456789.0, "1.2345678901234568e18"),
+        (Atom("a\x07\x9b"), r"'a\007\233'"),
+        (Atom("a\u202eb"), r"'a\x{202E}b'"),
+        ([0x1F600], '"\U0001f600"'),
+        ([97, 0x202E], "[97,8238]"),
+        (b"\xc2\x9b", "<<194,155>>"),
         ([104, 105], '"hi"'),
         ([0, 1], "[0,1]"),
         (b"hi", '<<"hi">>'),
@@ -148,5 +169,13 @@ def test_what_is_printed_is_read_again(term: object) -> None:
         ((Atom("ok"), {b"k": 1}), '{ok,#{<<"k">> => 1}}'),
     ],
 )
-def test_it_prints_as_erlang_does(term: object, text: str) -> None:
+def test_it_prints_as_erlang_does_but_for_what_a_terminal_obeys(term: object, text: str) -> None:
     assert erlterm.format(term) == text
+
+
+def test_integers_beyond_pythons_digits_are_written_in_base_16() -> None:
+    text = "-16#1" + "0" * 5000
+    assert erlterm.parse(text) == -(1 << 20000)
+    assert erlterm.format(-(1 << 20000)) == text
+    with pytest.raises(erlterm.SyntaxProblem, match=r"'9{40}\.\.' is no integer of at most 4300 digits"):
+        erlterm.parse("9" * 5000)

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import struct
+import sys
+import time
 import zlib
 
 import pytest
@@ -88,6 +91,20 @@ def test_what_only_erlang_understands_goes_back_as_it_came(data: bytes) -> None:
     assert etf.encode([term, 1000]) == b"\x83l\0\0\0\2" + data[1:] + b"b\0\0\3\xe8j"
 
 
+@pytest.mark.parametrize(
+    ("data", "term"),
+    [
+        (b"\x83l\0\0\0\1a\1l\0\0\0\1a\2j", [1, 2]),  # as ei writes lists element by element
+        (b"\x83l\0\0\0\1a\1k\0\2\2\3", [1, 2, 3]),
+        (b"\x83l\0\0\0\1a\1l\0\0\0\1a\2a\3", ImproperList((1, 2), 3)),
+        (b"\x83M\0\0\0\2\3\xff\xff", BitString(b"\xff\xe0", 3)),  # bits that do not count
+        (b"\x83M\0\0\0\1\x08x", b"x"),
+    ],
+)
+def test_equal_terms_are_equal_values(data: bytes, term: object) -> None:
+    assert etf.decode(data) == term
+
+
 NESTED = b"\x83" + b"l\0\0\0\1" * 129 + b"j" * 130
 
 
@@ -137,9 +154,24 @@ def test_the_budgets_are_the_callers() -> None:
         assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize("term", [float("nan"), float("inf"), object(), Atom("a" * 256), {1, 2}, "\ud800"])
-def test_what_is_no_term_cannot_be_encoded(term: object) -> None:
-    with pytest.raises(EtfError):
+@pytest.mark.parametrize(
+    ("term", "culprit"),
+    [
+        (float("nan"), "nan is no Erlang term"),
+        (float("inf"), "inf is no Erlang term"),
+        ({1, 2}, "a set is no Erlang term"),
+        (Atom("a" * 256), "an atom of 256 characters"),
+        (Atom("\ud800"), "an atom that is not UTF-8"),
+        ("\ud800", "text that is not UTF-8"),
+        (ImproperList((), 1), "at least one element"),
+        (BitString(b"", 3), "1 to 7 bits"),
+        (BitString(b"a", 8), "1 to 7 bits"),
+        (Opaque(b""), "cut off"),
+        (Opaque(b"P"), "compressed"),
+    ],
+)
+def test_what_is_no_term_cannot_be_encoded_and_is_named(term: object, culprit: str) -> None:
+    with pytest.raises(EtfError, match=culprit):
         etf.encode([term])
 
 
@@ -152,6 +184,34 @@ def test_nesting_beyond_reason_is_an_error_and_no_recursion() -> None:
     assert refused.value.reason == "too_deep"
     while term:  # or its destructor recurses
         term = term.pop()  # type: ignore[assignment]
+
+
+def test_a_stack_that_is_nearly_used_up_is_an_error_and_no_recursion() -> None:
+    term: object = []
+    for _ in range(120):
+        term = {b"": [term]}
+    data = etf.encode([[]])[:-1] + b"j"
+    nested = b"\x83" + b"l\0\0\0\1" * 120 + b"j" * 121
+
+    def beneath(frames: int) -> None:
+        if frames:
+            beneath(frames - 1)
+            return
+        assert etf.decode(data) == [[]]
+        for work in (lambda: etf.encode(term), lambda: etf.decode(nested)):
+            with pytest.raises(EtfError) as refused:
+                work()
+            assert refused.value.reason == "too_deep"
+
+    beneath(sys.getrecursionlimit() - len(inspect.stack(0)) - 80)
+
+
+def test_a_long_integer_costs_no_time_to_encode() -> None:
+    for number in (1 << 31, -(1 << 31) - 1, (1 << 2040) - 1, 1 << 2040, -(1 << 32000)):
+        assert etf.decode(etf.encode(number)) == number
+    began = time.process_time()
+    etf.encode(1 << (8 << 20))  # quadratic: minutes
+    assert time.process_time() - began < 10
 
 
 @given(st.binary(max_size=200))
