@@ -5,7 +5,8 @@
  * when a slot is freed, so an answer that comes too late finds nobody.
  *
  * conn.c        the table, adoption, ends: nothing accepted is lost, nor a last word
- * conn_read.c   bytes to frames to requests (loop only)
+ * conn_read.c   bytes to frames (loop only)
+ * conn_take.c   frames to requests (loop only)
  * conn_send.c   answers to frames to bytes (any thread)
  * conn_clock.c  deadlines, clients that do not read, drain and stop
  *
@@ -102,7 +103,7 @@ size_t conns_count(void);	/* loop */
 /* The pool's done hook: worker's thread. */
 bool conn_done(struct request *r, struct answer *answer);
 
-/* --- between the four files -------------------------------------------- */
+/* --- between the five files -------------------------------------------- */
 
 extern struct conns {
 	const struct start *start;
@@ -129,6 +130,13 @@ void conn_close_with(struct conn *c, const char *goodbye);
 /* Loop. The end: frees the slot, unless another thread is just sending; then that
  * one calls for attention. */
 void conn_free(struct conn *c);
+
+/* What became of the frames that were there. AGAIN: more of one is to be validated;
+ * STARVED: a cast waits for a free request; ENDED: the connection does. */
+enum taken { TAKEN, AGAIN, STARVED, ENDED };
+
+/* conn_take.c, loop. Take the frames in data[0..len); *taken bytes are done with. */
+enum taken conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken);
 
 /* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
 bool conn_read(struct conn *c);

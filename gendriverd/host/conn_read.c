@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Bytes to frames to requests. Reads go into one buffer of the loop's; only a
- * frame's beginning, or frames that must wait, are kept with the connection. A
- * large frame gets a buffer of its own, which its request takes over.
- *
- * Every frame is validated as a whole before anything is done with it. One that
- * is large is validated in turns, so that it holds up nobody else.
+ * Bytes to frames. Reads go into one buffer of the loop's; only a frame's
+ * beginning, or frames that must wait, are kept with the connection (its stash).
+ * A large frame gets a buffer of its own, which its request takes over. Loop
+ * thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,227 +12,11 @@
 
 #include "clock.h"
 #include "conn.h"
-#include "envelope.h"
 #include "frame.h"
 
 #define READ_SIZE (256u * 1024)
-#define TURN_STEPS 20000	/* terms validated a turn: well under a millisecond */
-#define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */
 
 static unsigned char shared[READ_SIZE];
-
-/* What a frame led to. */
-enum { TAKEN, AGAIN, STARVED, ENDED };
-
-/* Lock held. */
-static bool
-over_limit(const struct conn *c, size_t bytes)
-{
-	const struct limits *l = &conns.start->limits;
-
-	return c->calls.len >= l->in_flight || c->call_bytes + bytes > l->in_flight_bytes;
-}
-
-static void
-set_options(struct request *r, struct conn *c, const struct envelope *e, bool syn)
-{
-	unsigned key = e->has_key ? e->key : (unsigned)c->number;
-
-	r->slot = c->slot;
-	r->generation = c->generation;
-	r->cmd = e->cmd;
-	r->syn = syn;
-	r->id = e->id;
-	r->deadline = syn && e->has_timeout ? now_ns() + e->timeout_ms * 1000000ull : 0;
-	r->heap_at = 0;
-	atomic_store_explicit(&r->cancelled, false, memory_order_relaxed);
-	r->keyed = e->has_key;
-	r->keyed = driver_balance(conns.driver, r, &key);
-	r->key = key;
-}
-
-/* Params that are large and lie in the stash keep it as their buffer. */
-static unsigned char *
-buffer_to_keep(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e)
-{
-	unsigned char *own = c->stash;
-
-	if (own == NULL || frame != own + FRAME_HEAD || FRAME_HEAD + len != c->stash_len)
-		return NULL;
-	return e->params != NULL && e->params_len > KEEP_BUFFER ? own : NULL;
-}
-
-static int
-take_call(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
-    struct queue *batch)
-{
-	struct request *r = pool_take(conns.pool);
-	unsigned char *own = NULL;
-	int code = TAKEN;
-
-	c->calls_read++;
-	if (r != NULL) {
-		set_options(r, c, e, true);
-		r->bytes = len;
-	}
-	pthread_mutex_lock(&c->lock);
-	if (ids_find(&c->calls, e->id) != NULL) {
-		code = ENDED;
-	} else if (r == NULL || over_limit(c, len) || ids_add(&c->calls, r) != 0) {
-		conn_put_failed(c, e->id, "overloaded");
-	} else {
-		own = buffer_to_keep(c, frame, len, e);
-		if (request_set_params(r, e->params, e->params_len, own) == 0) {
-			c->call_bytes += len;
-			queue_push(batch, r);
-			r = NULL;
-		} else {
-			ids_remove(&c->calls, e->id);
-			conn_put_failed(c, e->id, "overloaded");
-		}
-	}
-	pthread_mutex_unlock(&c->lock);
-	if (own != NULL)
-		c->stash = NULL;
-	if (r != NULL)
-		pool_give(conns.pool, r);
-	if (code == ENDED)
-		conn_close_with(c, "duplicate_id");
-	return code;
-}
-
-static int
-take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
-    struct queue *batch)
-{
-	struct request *r = pool_take(conns.pool);
-	unsigned char *own;
-
-	if (r == NULL)
-		return STARVED;
-	own = buffer_to_keep(c, frame, len, e);
-	set_options(r, c, e, false);
-	r->bytes = len;
-	if (request_set_params(r, e->params, e->params_len, own) != 0) {
-		pool_give(conns.pool, r);
-		return STARVED;
-	}
-	if (own != NULL)
-		c->stash = NULL;
-	c->casts_read++;
-	queue_push(batch, r);
-	return TAKEN;
-}
-
-/* What is queued in this very turn must be in the pool before it is looked for. */
-static void
-take_cancel(struct conn *c, uint32_t id, struct queue *batch)
-{
-	struct request *r;
-
-	pool_submit(conns.pool, batch);
-	pthread_mutex_lock(&c->lock);
-	if ((r = ids_find(&c->calls, id)) != NULL) {
-		atomic_store(&r->cancelled, true);
-		if (!pool_withdraw(conns.pool, r))
-			r = NULL;
-	}
-	pthread_mutex_unlock(&c->lock);
-	if (r != NULL)
-		conn_fail(r, "cancelled");
-}
-
-static void
-answer_pong(struct conn *c, uint32_t id)
-{
-	pthread_mutex_lock(&c->lock);
-	conn_put_pong(c, id);
-	pthread_mutex_unlock(&c->lock);
-}
-
-static int
-take_message(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
-{
-	struct envelope e;
-	int code = envelope_parse(&c->check, frame, len, &e);
-
-	if (code == ENV_BAD_REQUEST) {
-		if (e.kind == ENV_CALL) {
-			pthread_mutex_lock(&c->lock);
-			conn_put_failed(c, e.id, "bad_request");
-			pthread_mutex_unlock(&c->lock);
-		}
-		return TAKEN;
-	}
-	if (code != 0) {
-		conn_close_with(c, "bad_envelope");
-		return ENDED;
-	}
-	switch (e.kind) {
-	case ENV_CALL:
-		return take_call(c, frame, len, &e, batch);
-	case ENV_CAST:
-		return take_cast(c, frame, len, &e, batch);
-	case ENV_CANCEL:
-		take_cancel(c, e.id, batch);
-		return TAKEN;
-	case ENV_PING:
-		answer_pong(c, e.id);
-		return TAKEN;
-	case ENV_GOODBYE:
-		return TAKEN;	/* its end of file follows */
-	}
-	return TAKEN;
-}
-
-/* frame: without its length. */
-static int
-take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
-{
-	int code;
-
-	if (!c->checking)
-		etf_check_begin(&c->check, &conns.start->limits.term, frame, len, 1);
-	c->checking = true;
-	if ((code = etf_check_run(&c->check, TURN_STEPS)) == ETF_AGAIN)
-		return AGAIN;
-	if (code == 0)
-		code = take_message(c, frame, len, batch);
-	else {
-		conn_close_with(c, etf_reason(code));
-		code = ENDED;
-	}
-	/* A cast that must wait is looked at again from the start. */
-	etf_check_end(&c->check);
-	c->checking = false;
-	return code;
-}
-
-/* Take the frames in data[0..len); *taken of it are done with. */
-static int
-take_frames(struct conn *c, const unsigned char *data, size_t len, size_t *taken)
-{
-	struct queue batch = { 0 };
-	size_t at = 0;
-	int code = TAKEN;
-
-	while (code == TAKEN && len - at >= FRAME_HEAD) {
-		size_t size = frame_length(data + at);
-		if (size > conns.start->limits.frame) {
-			conn_close_with(c, "frame_too_large");
-			code = ENDED;
-			break;
-		}
-		if (len - at - FRAME_HEAD < size)
-			break;
-		code = take_frame(c, data + at + FRAME_HEAD, size, &batch);
-		if (code == TAKEN)
-			at += FRAME_HEAD + size;
-	}
-	pool_submit(conns.pool, &batch);
-	*taken = at;
-	return code;
-}
 
 /* Keep data[0..len) in the stash, with room for its whole frame. data may lie in the
  * stash already. */
@@ -282,7 +64,7 @@ static int
 take_stash(struct conn *c)
 {
 	size_t taken;
-	int code = take_frames(c, c->stash, c->stash_len, &taken);
+	int code = conn_take(c, c->stash, c->stash_len, &taken);
 
 	if (code == ENDED || c->stash == NULL || taken == c->stash_len) {
 		drop_stash(c);		/* or a request took it along */
@@ -371,7 +153,7 @@ read_shared(struct conn *c)
 
 	if (n == 0)
 		return TAKEN;
-	code = take_frames(c, shared, (size_t)n, &taken);
+	code = conn_take(c, shared, (size_t)n, &taken);
 	if (code == ENDED || taken == (size_t)n)
 		return code;
 	begin_check_anew(c);

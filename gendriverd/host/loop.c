@@ -7,6 +7,7 @@
  * workers leave, destroy runs, and the process ends with 0.
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,12 +36,14 @@ static struct loop {
 	struct driver *driver;
 	struct pool *pool;
 	int epoll, wake;
+	atomic_bool fed;	/* the pool has free requests again */
 	enum phase phase;
 	uint64_t phase_ends;	/* ns; SERVING, LEAVING: 0 */
 	uint32_t stop_ms;	/* what stop may take after a drain that ran out */
 	bool control_waits;	/* EPOLLOUT is asked for */
 } loop;
 
+/* Any thread. */
 static void
 wake_loop(void)
 {
@@ -50,6 +53,14 @@ wake_loop(void)
 	 * closed what is ours. */
 	if (write(loop.wake, &one, sizeof(one)) < 0 && errno != EAGAIN)
 		abort();
+}
+
+/* Any thread: requests are free again, or the last worker has left. */
+static void
+wake_fed(void)
+{
+	atomic_store(&loop.fed, true);
+	wake_loop();
 }
 
 static void
@@ -209,7 +220,8 @@ on_wake(void)
 
 	if (read(loop.wake, &count, sizeof(count)) < 0)
 		return;
-	conns_fed();
+	if (atomic_exchange(&loop.fed, false))
+		conns_fed();
 }
 
 static void
@@ -292,7 +304,7 @@ set_up(void)
 {
 	struct epoll_event control = { .events = EPOLLIN, .data.u64 = CONTROL_TOKEN };
 	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = WAKE_TOKEN };
-	struct pool_hooks pool_hooks = { .done = conn_done, .wake = wake_loop };
+	struct pool_hooks pool_hooks = { .done = conn_done, .wake = wake_fed };
 	struct conns_hooks conns_hooks = { .notify = wake_loop, .closed = say_closed };
 
 	if ((loop.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0
