@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import erlang
-from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check
+from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check, joined
 
 __all__ = [
     "DEFAULT",
@@ -83,13 +83,13 @@ class Opaque:
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
     """One term, version byte first. EtfError, with its `reason`, for anything else."""
-    pairs = check(data, limits)
+    shape = check(data, limits)
     seen = [0]
     try:
-        term = _from(_as_erlang_py(data), seen)
+        term = _from(_as_erlang_py(joined(data, shape)), seen)
     except RecursionError:
         raise EtfError("nested deeper than Python's stack allows here", "too_deep") from None
-    if seen[0] != pairs:
+    if seen[0] != shape.pairs:
         raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
     return term
 
@@ -153,10 +153,8 @@ def _from_otp_list(value: Any, seen: list[int]) -> Term:
     if not value.improper:
         return items
     tail = items.pop()  # erlang-py calls improper what ends in anything but []
-    if isinstance(tail, list):
+    if isinstance(tail, list):  # STRING_EXT
         return items + tail
-    if isinstance(tail, ImproperList):
-        return ImproperList((*items, *tail.elements), tail.tail)
     return ImproperList(tuple(items), tail)
 
 

@@ -45,6 +45,15 @@ class Limits:
 
 DEFAULT = Limits()
 
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Of a valid term: its maps' pairs, and the lists (not in funs) that are tails of lists, each as (first, tail)."""
+
+    pairs: int
+    tails: list[tuple[int, int]]
+
+
 VERSION = 131
 _U16 = struct.Struct(">H")
 _U32 = struct.Struct(">I")
@@ -164,12 +173,13 @@ def _children(data: bytes, at: int, tag: int) -> tuple[int, int, int] | None:
     return None
 
 
-def _scan(data: bytes, limits: Limits) -> int:  # noqa: C901 - one loop, kept flat for speed
+def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept flat for speed
     end, at, terms, pairs = len(data), 1, 0, 0
-    owed, ends = [1], [0]  # at each level: terms to come; where it must end
+    owed, ends = [1], [0]  # at each level: terms to come; where it must end, or for a list, negative, where it begins
+    tails: list[tuple[int, int]] = []
     while True:
         if owed[-1] == 0:
-            if ends[-1] and ends[-1] != at:
+            if ends[-1] > 0 and ends[-1] != at:
                 raise EtfError(f"byte {at}: a fun that does not end where it says")
             owed.pop()
             ends.pop()
@@ -177,7 +187,7 @@ def _scan(data: bytes, limits: Limits) -> int:  # noqa: C901 - one loop, kept fl
                 continue
             if at != end:
                 raise EtfError(f"byte {at}: {end - at} bytes behind the term", "trailing_bytes")
-            return pairs
+            return Shape(pairs, tails)
         owed[-1] -= 1
         terms += 1
         if terms > limits.terms:
@@ -196,18 +206,23 @@ def _scan(data: bytes, limits: Limits) -> int:  # noqa: C901 - one loop, kept fl
                 raise EtfError(f"byte {at}: {count} terms announced in {max(0, end - begin)} bytes")
             if terms + count > limits.terms:
                 raise EtfError(f"byte {at}: more than {limits.terms} terms", "too_many_terms")
-            if len(owed) > limits.depth and count:
-                raise EtfError(f"byte {at}: nested deeper than {limits.depth}", "too_deep")
-            pairs += count // 2 if tag == 116 else 0
+            if tag == 108 and owed[-1] == 0 and ends[-1] < 0:  # a list as a list's tail: the same list
+                if max(ends) <= 0:  # a fun goes back as it came
+                    tails.append((-ends[-1], at))
+                owed[-1] = count
+            else:
+                if len(owed) > limits.depth and count:
+                    raise EtfError(f"byte {at}: nested deeper than {limits.depth}", "too_deep")
+                pairs += count // 2 if tag == 116 else 0
+                owed.append(count)
+                ends.append(-at if tag == 108 else must_end)
             at = begin
-            owed.append(count)
-            ends.append(must_end)
         if at > end:
             raise EtfError(f"byte {end}: the term is cut off")
 
 
-def check(data: bytes, limits: Limits = DEFAULT) -> int:
-    """Raise EtfError unless data is one whole valid term behind a version byte; the map pairs in it."""
+def check(data: bytes, limits: Limits = DEFAULT) -> Shape:
+    """Raise EtfError unless data is one whole valid term behind a version byte."""
     if not data or data[0] != VERSION:
         raise EtfError("a term begins with byte 131")
     try:
@@ -216,3 +231,20 @@ def check(data: bytes, limits: Limits = DEFAULT) -> int:
         raise EtfError(f"byte {len(data)}: the term is cut off") from None
     except UnicodeDecodeError:
         raise EtfError("an atom that is not UTF-8") from None
+
+
+def joined(data: bytes, shape: Shape) -> bytes:
+    """The same term with each list in one piece: [1 | [2]] is [1, 2], and what reads it need not recurse along it."""
+    if not shape.tails:
+        return data
+    whole, at = bytearray(), 1
+    counts: dict[int, int] = {}
+    for first, tail in shape.tails:
+        counts[first] = counts.get(first, _U32.unpack_from(data, first + 1)[0]) + _U32.unpack_from(data, tail + 1)[0]
+    patched = bytearray(data)
+    for first, count in counts.items():
+        _U32.pack_into(patched, first + 1, count)
+    for _, tail in shape.tails:
+        whole += patched[at:tail]
+        at = tail + 5
+    return data[:1] + whole + patched[at:]

@@ -17,6 +17,7 @@
 #define OLD_CREATION 3		/* the forms with one byte of creation use two bits of it, */
 #define OLD_REFERENCE 0x3ffffu	/* and 18 bits of a reference's first word */
 #define FUN_FIXED 30		/* tag, size, arity, uniq, index, number of free variables */
+#define IN_LIST 1		/* as the end of a level: no fun ends there */
 #define HIGH_BITS 0x8080808080808080u
 
 /* --- text ---------------------------------------------------------------- */
@@ -418,21 +419,26 @@ top(struct etf_check *c)
 	return (c->many != NULL ? c->many : c->few) + c->depth;
 }
 
+/* A list as the tail of a list goes on with it: no level, however many they are. Who writes
+ * a list before its length is known writes it so (the manual page of ei tells how). */
 static inline int
 open_level(struct etf_check *c, const struct etf_head *h)
 {
-	struct etf_level *level;
+	struct etf_level *level = top(c);
+	int list = c->data[c->at] == TAG_LIST;
 
 	if (h->children + c->terms > c->limits.terms)
 		return ETF_MANY;
 	c->terms += (uint32_t)h->children;
-	if (c->depth >= c->limits.depth)
-		return ETF_DEEP;
-	if (++c->depth == c->room && grow(c) != 0)
-		return ETF_NOMEM;
-	level = top(c);
+	if (!list || level->end != IN_LIST || level->left != 0) {
+		if (c->depth >= c->limits.depth)
+			return ETF_DEEP;
+		if (++c->depth == c->room && grow(c) != 0)
+			return ETF_NOMEM;
+		level = top(c);
+		level->end = list ? IN_LIST : h->span == 0 ? 0 : c->at + (uint32_t)h->span;
+	}
 	level->left = (uint32_t)h->children;
-	level->end = h->span == 0 ? 0 : c->at + (uint32_t)h->span;
 	return 0;
 }
 
@@ -445,7 +451,7 @@ etf_check_run(struct etf_check *c, uint32_t max_steps)
 
 	for (;;) {
 		for (level = top(c); level->left == 0; level--) {
-			if (level->end != 0 && level->end != c->at)
+			if (level->end > IN_LIST && level->end != c->at)
 				return ETF_BAD_TERM;
 			if (c->depth == 0)
 				return c->at == c->len ? 0 : ETF_TRAILING;

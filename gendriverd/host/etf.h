@@ -19,7 +19,8 @@
 #include <stdint.h>
 
 /*
- * depth   tuples, lists, maps and funs around the innermost term; 1: no nesting
+ * depth   tuples, lists, maps and funs around the innermost term; 1: no nesting.
+ *         A list that is the tail of a list is the same list.
  * terms   the term itself and all inside, tails of lists too, a byte list as one
  * bignum  bytes of an integer's magnitude
  * The size is the frame's, and is bounded there.
@@ -52,7 +53,7 @@ struct etf_check {
 	uint32_t room;			/* of the stack */
 	struct etf_level {
 		uint32_t left;		/* terms not yet begun */
-		uint32_t end;		/* of a fun: where it must end; else 0 */
+		uint32_t end;		/* of a fun: where it must end; of a list: 1; else 0 */
 	} few[ETF_LEVELS], *many;	/* the stack: `many` unless NULL */
 	/* The outermost term's first elements: how many, and where they begin. */
 	uint32_t elems, elem[ETF_ELEMS];

@@ -186,6 +186,16 @@ def test_nesting_beyond_reason_is_an_error_and_no_recursion() -> None:
         term = term.pop()  # type: ignore[assignment]
 
 
+def test_a_list_written_cons_by_cons_is_one_list_however_long() -> None:
+    conses = b"".join(b"l\0\0\0\1b" + struct.pack(">i", n) for n in range(100_000))
+    assert etf.decode(b"\x83" + conses + b"j") == list(range(100_000))
+    assert etf.decode(b"\x83h\2" + conses + b"k\0\2ab" + b"a\7") == ([*range(100_000), 97, 98], 7)
+    assert etf.decode(b"\x83" + conses + b"a\7") == ImproperList(tuple(range(100_000)), 7)
+    inner = b"l\0\0\0\1a\1l\0\0\0\2a\2a\3j"
+    assert etf.decode(b"\x83l\0\0\0\1" + inner + b"l\0\0\0\1" + inner + b"j") == [[1, 2, 3], [1, 2, 3]]
+    assert etf.decode(b"\x83l\0\0\0\1" + inner + inner) == [[1, 2, 3], 1, 2, 3]
+
+
 def test_a_stack_that_is_nearly_used_up_is_an_error_and_no_recursion() -> None:
     term: object = []
     for _ in range(120):
