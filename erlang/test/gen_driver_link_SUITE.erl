@@ -214,9 +214,11 @@ host_died(Config) ->
     ?assertEqual(failed(not_run), ended(fun(Conn) -> send(Conn, {goodbye, host_died}) end, Config)).
 
 goodbyes(Config) ->
-    [?assertEqual(failed(disconnected), ended(fun(Conn) -> send(Conn, {goodbye, Reason}) end, Config))
-     || Reason <- [stopping, unread, frame_too_large, bad_term, compressed, trailing_bytes, too_deep,
-                   too_many_terms, bignum_too_large, bad_envelope, duplicate_id, a_goodbye_of_later]].
+    [?assertEqual({Reason, failed(Told)}, {Reason, ended(fun(Conn) -> send(Conn, {goodbye, Reason}) end, Config)})
+     || {Told, Reasons} <- [{draining, [stopping]}, {disconnected, [unread, a_goodbye_of_later]},
+                            {not_run, [frame_too_large, bad_term, compressed, trailing_bytes, too_deep, too_many_terms,
+                                       bignum_too_large, bad_envelope, duplicate_id]}],
+        Reason <- Reasons].
 
 closed_in_mid_frame(Config) ->
     gen_driver_test_log:start(?FUNCTION_NAME),

@@ -49,7 +49,8 @@ encode({cancel, Id}) -> gen_driver_proto:encode_cancel(Id);
 encode({ping, Id}) -> gen_driver_proto:encode_ping(Id).
 
 params(Params) ->
-    gen_driver_proto:encode_params(Params).
+    <<131, Encoded/binary>> = term_to_binary(Params),
+    Encoded.
 
 %% Options without params: a driver sees [].
 options_alone_test() ->

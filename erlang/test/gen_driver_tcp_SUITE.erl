@@ -20,7 +20,7 @@ all() ->
 groups() ->
     [{requests, [parallel],
       [forms_on_the_wire, options_on_the_wire, plain_timeout_goes_on_the_wire, commands_by_name,
-       commands_out_of_range, too_large_a_request_costs_its_caller_only, wrong_options_are_a_crash]},
+       commands_out_of_range, too_large_a_request_costs_its_caller_only, a_term_beyond_the_hosts_limits_costs_its_caller_only, wrong_options_are_a_crash]},
      {answers, [parallel],
       [answers_in_any_order, unknown_and_repeated_ids_are_ignored, service_word_and_driver_word,
        undecodable_is_one_callers_trouble, driver_atoms_on_request, large_replies, dribbled_bytes,
@@ -127,6 +127,23 @@ too_large_a_request_costs_its_caller_only(Config) ->
     {error, {failed, bad_request}} = gen_driver_tcp:call(Client, 1, [], #{trace => Large}),
     ok = gen_driver_tcp:cast(Client, 1, binary:copy(<<0>>, 800)),
     {cast, 1, _} = recv(Conn).
+
+a_term_beyond_the_hosts_limits_costs_its_caller_only(Config) ->
+    {Client, Conn} = connected(#{}, #{limits => #{depth => 300, terms => 500, bignum => 300}}, Config),
+    Bad = [nested(300), lists:seq(300, 800), 1 bsl 2400, {<<0:3000>>, nested(299)}],
+    [{error, {failed, bad_request}} = Call(Term) || Term <- Bad, Call <- both(Client)],
+    {Few, Conn2} = connected(#{}, #{limits => #{depth => 3, terms => 20, bignum => 3}}, Config),
+    [{error, {failed, bad_request}} = Call(Term) || Term <- [{{{{}}}}, {1, 2, {3, [400]}}, lists:seq(256, 270), 1 bsl 40],
+                                                    Call <- both(Few)],
+    ok = gen_driver_tcp:cast(Client, 1, nested(299)),
+    ok = gen_driver_tcp:cast(Few, 1, {{}, 1}),
+    [{cast, 1, _} = recv(C) || C <- [Conn, Conn2]].
+
+nested(Levels) ->
+    lists:foldl(fun(_, Term) -> {Term} end, [], lists:seq(1, Levels)).
+
+both(Client) ->
+    [fun(Term) -> gen_driver_tcp:call(Client, 1, Term) end, fun(Term) -> gen_server:call(Client, {port, 1, Term}) end].
 
 wrong_options_are_a_crash(Config) ->
     {Client, _} = connected(Config),

@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: MIT
 %% The Erlang client and the daemon, together: the original's transcript, many callers on
 %% one socket, names, keys, and what a caller hears when there is nobody. Needs a daemon at
-%% $GENDRIVERD_URL with the instances sum, echo, test (sum, one thread), test4 (four).
+%% $GENDRIVERD_URL with the instances sum, echo, tight (echo, small limits), test (sum, one thread), test4 (four).
 -module(system_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -9,7 +9,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([the_originals_transcript/1, with_four_threads_the_numbers_part/1, a_list_of_bytes_is_summed_unsigned/1,
          a_thousand_callers_get_a_hundred_thousand_right_answers/1, a_slow_answer_does_not_hold_up_another/1,
-         every_term_comes_back/1, large_binaries_come_back/1, commands_have_names/1,
+         every_term_comes_back/1, no_term_ends_the_link/1, large_binaries_come_back/1, commands_have_names/1,
          plain_calls_and_casts_work_on_a_named_client/1, an_unknown_instance_is_said/1,
          a_unix_socket_serves_as_well/1, a_closed_client_leaves_nothing_behind/1,
          processes_casting_at_once_are_all_counted/1]).
@@ -19,7 +19,7 @@ suite() -> [{timetrap, {seconds, 120}}].
 all() ->
     [the_originals_transcript, with_four_threads_the_numbers_part, a_list_of_bytes_is_summed_unsigned,
      a_thousand_callers_get_a_hundred_thousand_right_answers, a_slow_answer_does_not_hold_up_another,
-     every_term_comes_back, large_binaries_come_back, commands_have_names,
+     every_term_comes_back, no_term_ends_the_link, large_binaries_come_back, commands_have_names,
      plain_calls_and_casts_work_on_a_named_client, an_unknown_instance_is_said, a_unix_socket_serves_as_well,
      a_closed_client_leaves_nothing_behind, processes_casting_at_once_are_all_counted].
 
@@ -99,6 +99,32 @@ large_binaries_come_back(Config) ->
     Pid = connect(echo, Config),
     [?assertEqual({ok, B}, gen_driver_tcp:call(Pid, 1, B, 60000))
      || Size <- [65535, 65536, 65537, 1 bsl 20, 15 bsl 20], B <- [crypto:strong_rand_bytes(Size)]].
+
+%% Beyond the host's limits is for the caller; were the client's measure too low, the link would end.
+no_term_ends_the_link(Config) ->
+    Pid = connect(tight, Config),
+    Terms = [term(rand:uniform(6)) || _ <- lists:seq(1, 2000)],
+    Told = [gen_driver_tcp:call(Pid, 1, Term) || Term <- Terms],
+    [?assertMatch({Term, T} when T =:= {ok, Term}; T =:= {error, {failed, bad_request}}, {Term, T})
+     || {Term, T} <- lists:zip(Terms, Told)],
+    ?assert(lists:member({error, {failed, bad_request}}, Told)),
+    ?assertMatch(#{connects := 1}, gen_driver_tcp:info(Pid)),
+    Most = [[[[[]]]], lists:seq(256, 283), "text of more than 40 bytes, as long as it likes", -(1 bsl 64) + 1],
+    [?assertEqual({ok, Term}, gen_driver_tcp:call(Pid, 1, Term)) || Term <- Most].
+
+term(0) ->
+    Leaves = {0, -1, 256, 1 bsl 40, -(1 bsl 90), 1 bsl 400, a, 1.5, <<"b">>, <<5:3>>, [], {}, #{}, "ab", self(), make_ref(),
+              lists:seq(1, 300), lists:duplicate(70, $c)},
+    element(rand:uniform(tuple_size(Leaves)), Leaves);
+term(Levels) ->
+    Elements = [term(rand:uniform(Levels) - 1) || _ <- lists:seq(1, rand:uniform(4))],
+    case rand:uniform(5) of
+        1 -> Elements;
+        2 -> list_to_tuple(Elements);
+        3 -> maps:from_list([{Element, Levels} || Element <- Elements]);
+        4 -> Elements ++ hd(Elements);
+        5 -> [Elements, term(0) | x]
+    end.
 
 commands_have_names(Config) ->
     Pid = connect(sum, Config),

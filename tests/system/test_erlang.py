@@ -36,6 +36,7 @@ def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
     wanted: dict[str, dict[str, object]] = {
         "sum": {"driver": "sum.so"},
         "echo": {"driver": "echo.so"},
+        "tight": {"driver": "echo.so", "limits": {"depth": 5, "terms": 42, "bignum": 9}},
         "test": {"driver": "sum.so", "threads": 1},
         "test4": {"driver": "sum.so", "threads": 4},
         "zlib": {"driver": "zlib.so"},

@@ -2,7 +2,7 @@
 %% @doc What goes out next: from the queue, through its last checks, onto a link.
 %%
 %% Checks are made here, not on arrival: only now is it known what this link's
-%% host calls its commands, how large a frame may be and how much time is left.
+%% host calls its commands, what it takes and how much time is left.
 -module(gen_driver_batch).
 
 -include("gen_driver_request.hrl").
@@ -11,7 +11,7 @@
 
 -define(REQUESTS, 256).
 -define(BYTES, 65536).
-%% No envelope is larger, options without their trace included.
+%% What a request weighs beyond its parameters.
 -define(ENVELOPE, 80).
 
 -record(batch, {
@@ -59,19 +59,19 @@ check(Request = #request{deadline = Deadline, options = Options}, Batch = #batch
     name(Request#request{options = Options#{timeout => Deadline - Now}}, Batch).
 
 name(Request = #request{command = Command}, Batch) when is_integer(Command) ->
-    size(Request, Batch);
+    fit(Request, Batch);
 name(Request = #request{command = Name}, Batch = #batch{link = Link}) ->
     case gen_driver_link:welcome(Link) of
-        #{commands := #{Name := Command}} -> size(Request#request{command = Command}, Batch);
+        #{commands := #{Name := Command}} -> fit(Request#request{command = Command}, Batch);
         #{} -> refuse(Request, {error, {unknown_command, Name}}, Batch)
     end.
 
-%% Too large a frame would cost everybody the connection.
-size(Request = #request{size = Size, options = Options}, Batch = #batch{link = Link}) ->
+%% A bad frame would cost everybody the connection.
+fit(Request = #request{params = Params, shape = Shape, options = Options}, Batch = #batch{link = Link}) ->
     #{limits := Limits} = gen_driver_link:welcome(Link),
-    case Size + byte_size(maps:get(trace, Options, <<>>)) + ?ENVELOPE > maps:get(frame, Limits, 16#ffffffff) of
-        true -> refuse(Request, {error, {failed, bad_request}}, Batch);
-        false -> encode(Request, Batch)
+    case gen_driver_params:fits(Params, Shape, byte_size(maps:get(trace, Options, <<>>)), Limits) of
+        true -> encode(Request, Batch);
+        false -> refuse(Request, {error, {failed, bad_request}}, Batch)
     end.
 
 encode(#request{from = cast, command = Command, params = Params, options = Options, size = Size}, Batch) ->

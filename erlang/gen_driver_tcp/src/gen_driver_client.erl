@@ -73,9 +73,9 @@ init(Options = #{instance := Instance, max_queued := Bounds, backoff := Range}) 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0}.
 handle_call({port, Command}, From, State) ->
-    plain(From, Command, none, State);
+    plain(#request{from = From}, Command, State);
 handle_call({port, Command, Params}, From, State) ->
-    plain(From, Command, gen_driver_proto:encode_params(Params), State);
+    plain((gen_driver_params:request(Params))#request{from = From}, Command, State);
 handle_call(Request = #request{}, From, State) ->
     next(accept(Request#request{from = From}, State));
 handle_call(await, From, State = #state{current = none, waiters = Waiters}) ->
@@ -94,9 +94,9 @@ handle_call(_Unknown, {Pid, _} = From, State) ->
 -spec handle_cast(term(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0} | {stop, normal, #state{}}.
 handle_cast({port, Command}, State) ->
-    plain(cast, Command, none, State);
+    plain(#request{}, Command, State);
 handle_cast({port, Command, Params}, State) ->
-    plain(cast, Command, gen_driver_proto:encode_params(Params), State);
+    plain(gen_driver_params:request(Params), Command, State);
 handle_cast(Request = #request{}, State) ->
     next(accept(Request, State));
 handle_cast({cancel, Ref}, State = #state{cancels = Cancels}) ->
@@ -107,21 +107,16 @@ handle_cast(_Unknown, State) ->
     ?LOG_WARNING("unknown cast ignored"),
     next(State).
 
-plain(From, Name, Params, State = #state{queue = Queue, options = #{max_queued := Bounds}}) ->
+plain(Request = #request{from = From}, Name, State = #state{queue = Queue, options = #{max_queued := Bounds}}) ->
     next(case gen_driver_options:command(Name) of
              {ok, Command} ->
-                 Request = #request{from = From, command = Command, params = Params, size = size_of(Params),
-                                    deadline = plain_deadline(From, State)},
                  case gen_driver_queue:is_full(Bounds, Queue) of
-                     false -> accept(Request, State);
+                     false -> accept(Request#request{command = Command, deadline = plain_deadline(From, State)}, State);
                      true -> refuse(Request, overloaded, State)
                  end;
              bad_request ->
-                 refuse(#request{from = From}, bad_request, State)
+                 refuse(Request, bad_request, State)
          end).
-
-size_of(none) -> 0;
-size_of(Params) -> byte_size(Params).
 
 plain_deadline(cast, _State) -> infinity;
 plain_deadline(_From, #state{options = #{plain_timeout := infinity}}) -> infinity;
@@ -280,11 +275,7 @@ handle_info(Unknown, State) ->
 received(Socket, {ok, Link}, State = #state{links = Links}) ->
     leave_if_asked(Socket, Link, State#state{links = Links#{Socket := Link}});
 received(Socket, {goodbye, Reason, Link}, State = #state{links = Links}) ->
-    Outcome = case Reason of
-        <<"host_died">> -> not_run;
-        _ -> disconnected
-    end,
-    lost(Socket, {goodbye, Reason}, Outcome, State#state{links = Links#{Socket := Link}});
+    lost(Socket, {goodbye, Reason}, gen_driver_proto:unanswered(Reason), State#state{links = Links#{Socket := Link}});
 received(Socket, {lost, Reason, Link}, State = #state{links = Links}) ->
     lost(Socket, Reason, disconnected, State#state{links = Links#{Socket := Link}}).
 

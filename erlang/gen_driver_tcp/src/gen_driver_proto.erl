@@ -8,8 +8,8 @@
 %% allowed, or forbidden, at the beginning.
 -module(gen_driver_proto).
 
--export([encode_params/1, encode_call/4, encode_cast/3, encode_cancel/1, encode_ping/1]).
--export([decode/1, reply_term/2, retryable/1, free_id/2]).
+-export([encode_call/4, encode_cast/3, encode_cancel/1, encode_ping/1]).
+-export([decode/1, reply_term/2, retryable/1, unanswered/1, free_id/2]).
 -export_type([id/0, command/0, params/0, options/0, answer/0, failed_reason/0, not_run/0, may_have_run/0]).
 
 -type id() :: 0..16#7fffffff.
@@ -35,12 +35,6 @@
 -define(NIL, 106).
 -define(MAX_ID, 16#7fffffff).
 
-%% @doc Parameters, encoded once: by the caller, or by the server for a plain call.
--spec encode_params(term()) -> binary().
-encode_params(Params) ->
-    <<?VERSION, Encoded/binary>> = term_to_binary(Params),
-    Encoded.
-
 %% @doc `{call, Id, Cmd}', `{call, Id, Cmd, Params}' or `{call, Id, Cmd, Params, Options}'.
 -spec encode_call(id(), command(), params(), options()) -> iodata().
 encode_call(Id, Command, none, Options) when map_size(Options) =:= 0 ->
@@ -49,7 +43,7 @@ encode_call(Id, Command, Params, Options) when map_size(Options) =:= 0 ->
     [<<?VERSION, 104, 4, 119, 4, "call", (int(Id))/binary, (int(Command))/binary>>, Params];
 encode_call(Id, Command, Params, Options) ->
     [<<?VERSION, 104, 5, 119, 4, "call", (int(Id))/binary, (int(Command))/binary>>,
-     params_or_nil(Params), encode_params(Options)].
+     params_or_nil(Params), encode_options(Options)].
 
 %% @doc `{cast, Cmd}', `{cast, Cmd, Params}' or `{cast, Cmd, Params, Options}'.
 -spec encode_cast(command(), params(), options()) -> iodata().
@@ -59,7 +53,7 @@ encode_cast(Command, Params, Options) when map_size(Options) =:= 0 ->
     [<<?VERSION, 104, 3, 119, 4, "cast", (int(Command))/binary>>, Params];
 encode_cast(Command, Params, Options) ->
     [<<?VERSION, 104, 4, 119, 4, "cast", (int(Command))/binary>>,
-     params_or_nil(Params), encode_params(Options)].
+     params_or_nil(Params), encode_options(Options)].
 
 %% @doc `{cancel, Id}'.
 -spec encode_cancel(id()) -> iodata().
@@ -73,6 +67,10 @@ encode_ping(Id) ->
 
 int(N) when N < 256 -> <<97, N>>;
 int(N) -> <<98, N:32>>.
+
+encode_options(Options) ->
+    <<?VERSION, Encoded/binary>> = term_to_binary(Options),
+    Encoded.
 
 params_or_nil(none) -> <<?NIL>>;
 params_or_nil(Params) -> Params.
@@ -184,6 +182,22 @@ retryable(not_run) -> true;
 retryable(bad_request) -> true;
 retryable(quarantined) -> true;
 retryable(Reason) when is_atom(Reason) -> false.
+
+%% @doc What the calls are told that have no answer when the host says goodbye: all it had taken by
+%% then is answered (docs/protocol.md, rule 8).
+-spec unanswered(Goodbye :: binary()) -> failed_reason().
+unanswered(<<"stopping">>) -> draining;
+unanswered(<<"host_died">>) -> not_run;
+unanswered(<<"frame_too_large">>) -> not_run;
+unanswered(<<"bad_term">>) -> not_run;
+unanswered(<<"compressed">>) -> not_run;
+unanswered(<<"trailing_bytes">>) -> not_run;
+unanswered(<<"too_deep">>) -> not_run;
+unanswered(<<"too_many_terms">>) -> not_run;
+unanswered(<<"bignum_too_large">>) -> not_run;
+unanswered(<<"bad_envelope">>) -> not_run;
+unanswered(<<"duplicate_id">>) -> not_run;
+unanswered(_) -> disconnected.
 
 %% @doc The first id from `Id' on, round and round, that is not a key of `Taken'.
 -spec free_id(non_neg_integer(), Taken :: #{id() => term()}) -> id().

@@ -11,6 +11,7 @@
     command = 0 :: gen_driver_proto:command() | binary(),
     params = none :: gen_driver_proto:params(),
     options = #{} :: gen_driver_proto:options(),
+    shape = small :: gen_driver_params:shape(),
     size = 0 :: non_neg_integer(),              % bytes of params
     placed = false :: boolean(),                % holds a place in gen_driver_places
     %% Monotonic milliseconds; {in, Ms}: sent from another node, whose clock is not ours.

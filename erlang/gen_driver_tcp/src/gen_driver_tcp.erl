@@ -99,12 +99,12 @@ info(Client) ->
 %% @equiv call(Client, Command, [], 5000)
 -spec call(gen_server:server_ref(), command()) -> term() | failed().
 call(Client, Command) ->
-    call_encoded(Client, Command, none, ?TIMEOUT, #{}).
+    call(#request{}, Client, Command, ?TIMEOUT, #{}).
 
 %% @equiv call(Client, Command, Params, 5000)
 -spec call(gen_server:server_ref(), command(), Params :: term()) -> term() | failed().
 call(Client, Command, Params) ->
-    call_encoded(Client, Command, gen_driver_proto:encode_params(Params), ?TIMEOUT, #{}).
+    call(gen_driver_params:request(Params), Client, Command, ?TIMEOUT, #{}).
 
 %% @doc What the driver says, or the service's own word, `{error, {failed, Reason}}'. A name that the
 %% driver has not declared is `{error, {unknown_command, Name}}'. Exits like `gen_server:call' when
@@ -116,11 +116,11 @@ call(Client, Command, Params, TimeoutOrOptions) ->
         {default, Rest} -> {?TIMEOUT, Rest};
         Given -> Given
     end,
-    call_encoded(Client, Command, gen_driver_proto:encode_params(Params), Timeout, Options).
+    call(gen_driver_params:request(Params), Client, Command, Timeout, Options).
 
-call_encoded(Client, Command, Params, Timeout, Options) ->
+call(Plain, Client, Command, Timeout, Options) ->
     Ref = make_ref(),
-    case place(Client, #request{style = own, ref = Ref, params = Params, options = Options}, Command, Timeout) of
+    case place(Client, Plain#request{style = own, ref = Ref, options = Options}, Command, Timeout) of
         {ok, Server, Request} ->
             Response = gen_server:receive_response(gen_server:send_request(Server, Request), beyond(Timeout)),
             case Response of
@@ -146,12 +146,12 @@ beyond(Timeout) -> Timeout + ?BEYOND.
 %% @equiv cast(Client, Command, [])
 -spec cast(gen_server:server_ref(), command()) -> ok | failed().
 cast(Client, Command) ->
-    cast_encoded(Client, Command, none, infinity, #{}).
+    cast(#request{}, Client, Command, infinity, #{}).
 
 %% @equiv cast(Client, Command, Params, #{})
 -spec cast(gen_server:server_ref(), command(), Params :: term()) -> ok | failed().
 cast(Client, Command, Params) ->
-    cast_encoded(Client, Command, gen_driver_proto:encode_params(Params), infinity, #{}).
+    cast(gen_driver_params:request(Params), Client, Command, infinity, #{}).
 
 %% @doc Have a command run and never hear of it. `ok' says that it was taken, no more: without a link
 %% it is dropped, and counted in `info/1'.
@@ -162,10 +162,10 @@ cast(Client, Command, Params, TimeoutOrOptions) ->
         {default, Rest} -> {infinity, Rest};
         Given -> Given
     end,
-    cast_encoded(Client, Command, gen_driver_proto:encode_params(Params), Timeout, Options).
+    cast(gen_driver_params:request(Params), Client, Command, Timeout, Options).
 
-cast_encoded(Client, Command, Params, Timeout, Options) ->
-    case place(Client, #request{params = Params, options = Options}, Command, Timeout) of
+cast(Plain, Client, Command, Timeout, Options) ->
+    case place(Client, Plain#request{options = Options}, Command, Timeout) of
         {ok, Server, Request} -> gen_server:cast(Server, Request);
         nobody -> ok;
         {failed, Reason} -> {error, {failed, Reason}}
@@ -186,15 +186,14 @@ place(Client, Request, Name, Timeout) ->
 
 place(undefined, _Request, _Timeout) ->
     nobody;
-place(Pid, Request = #request{params = Params}, Timeout) when is_pid(Pid), node(Pid) =:= node() ->
-    Size = size_of(Params),
+place(Pid, Request = #request{size = Size}, Timeout) when is_pid(Pid), node(Pid) =:= node() ->
     case gen_driver_places:take(Pid, Size) of
         full -> {failed, overloaded};
-        Taken -> {ok, Pid, Request#request{size = Size, placed = Taken =:= taken, deadline = deadline(Timeout)}}
+        Taken -> {ok, Pid, Request#request{placed = Taken =:= taken, deadline = deadline(Timeout)}}
     end;
-place(Remote, Request = #request{params = Params}, Timeout) ->
+place(Remote, Request, Timeout) ->
     Deadline = case Timeout of infinity -> infinity; _ -> {in, Timeout} end,
-    {ok, Remote, Request#request{size = size_of(Params), deadline = Deadline}}.
+    {ok, Remote, Request#request{deadline = Deadline}}.
 
 where(Pid) when is_pid(Pid) -> Pid;
 where(Name) when is_atom(Name) -> whereis(Name);
@@ -202,9 +201,6 @@ where({Name, Node}) when Node =:= node() -> whereis(Name);
 where({global, Name}) -> global:whereis_name(Name);
 where({via, Module, Name}) -> Module:whereis_name(Name);
 where({Name, Node}) -> {Name, Node}.
-
-size_of(none) -> 0;
-size_of(Params) -> byte_size(Params).
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
