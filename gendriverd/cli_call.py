@@ -22,7 +22,7 @@ def run_call(
 
     0: any reply, or a cast handed over; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown
     command; 65: a malformed term, or one the service does not take; 69: nobody answers, or the instance is not there;
-    75: the service did not run it, try again; 70: it may have run and failed.
+    75: it never started, try again; 70: it may have run and failed, or it never started and trying again is no use.
     """
     try:
         params = None if term is None else _said(erlterm.parse(term))
@@ -41,7 +41,8 @@ def run_call(
     except CallTimeout as exc:
         return _say(EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except Failed as exc:
-        return _say(EX_TEMPFAIL if exc.retryable else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
+        again = exc.retryable and exc.reason not in {"bad_request", "quarantined"}
+        return _say(EX_TEMPFAIL if again else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except ClientError as exc:  # larger than a frame may be
         return _say(EX_DATAERR, str(exc))
     except ValueError as exc:

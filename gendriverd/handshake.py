@@ -112,10 +112,11 @@ class Handshakes:
 
     async def _admit(self, client: Socket, peer: str) -> None:
         self._pending += 1
+        about = {"peer": peer}
         try:
-            await self._shake(client, peer)
+            await self._shake(client, about)
         except HandshakeRefused as refusal:
-            self._log_refusal(peer, refusal.reason)
+            self._log_refusal(about, refusal.reason)
             await say_last(client, refused(refusal.reason))
         finally:
             self._pending -= 1
@@ -125,26 +126,28 @@ class Handshakes:
     async def _turn_away(self, client: Socket, peer: str) -> None:
         self._turned_away += 1
         try:
-            self._log_refusal(peer, "busy")
+            self._log_refusal({"peer": peer}, "busy")
             await say_last(client, greeting() + refused("busy"))
         finally:
             self._turned_away -= 1
 
-    async def _shake(self, client: Socket, peer: str) -> None:
+    async def _shake(self, client: Socket, about: dict[str, str]) -> None:
+        """Adds to `about`, which is for the log, what the client says of itself."""
         late = "bad_hello"
         with trio.move_on_after(self._config.handshake_timeout) as scope:
             self._waiting.add(scope)
             try:
                 await send_all(client, greeting())
-                instance = self._supervisor.find(parse_hello(await read_frame(client)))
+                about["instance"] = parse_hello(await read_frame(client))
+                instance = self._supervisor.find(about["instance"])
                 late = "unavailable"
-                await self._hand_over(instance, client, peer)
+                await self._hand_over(instance, client, about)
             finally:
                 self._waiting.remove(scope)
             return
         raise HandshakeRefused("draining" if self._stopping else late)
 
-    async def _hand_over(self, instance: Instance, client: Socket, peer: str) -> None:
+    async def _hand_over(self, instance: Instance, client: Socket, about: dict[str, str]) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
         asked: Lifetime | None = None
         while True:
@@ -154,23 +157,23 @@ class Handshakes:
             asked = life
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(peer, welcome(instance, life.ready), client.fileno(), limit)
+                outcome = await life.offer(about["peer"], welcome(instance, life.ready), client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return
                 case Handover.TOO_MANY:
                     raise HandshakeRefused("busy")
                 case Handover.SILENT:
-                    self._log_refusal(peer, "silent_host")
+                    self._log_refusal(about, "silent_host")
                     client.shutdown(socket.SHUT_RDWR)
                     return
                 case Handover.UNTOUCHED:
                     pass
 
-    def _log_refusal(self, peer: str, reason: str) -> None:
+    def _log_refusal(self, about: dict[str, str], reason: str) -> None:
         if self._refusals.allows(trio.current_time()):
             more = self._refusals.take_dropped()
-            self._log.info("client_refused", peer=peer, reason=reason, **({"not_logged": more} if more else {}))
+            self._log.info("client_refused", **about, reason=reason, **({"not_logged": more} if more else {}))
 
 
 async def read_frame(client: Socket) -> bytes:

@@ -79,7 +79,9 @@ async def test_an_error_of_the_driver_is_printed_and_ends_with_1(
     assert capsys.readouterr() == ("{error,decode}\n", "")
 
 
-@pytest.mark.parametrize(("reason", "code"), [("overloaded", 75), ("not_run", 75), ("crashed", 70), ("timeout", 70)])
+@pytest.mark.parametrize(
+    ("reason", "code"), [("overloaded", 75), ("not_run", 75), ("crashed", 70), ("timeout", 70), ("quarantined", 70)]
+)
 async def test_the_services_word_is_75_when_it_can_be_tried_again(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], reason: str, code: int
 ) -> None:
@@ -108,7 +110,7 @@ async def test_no_answer_in_time_is_70(nursery: trio.Nursery, capsys: pytest.Cap
         ("add", "[" * 127 + "]" * 127 + ".", 0, ""),
         ("add", "<<" + "0:65536," * 130 + "0>>", 65, "a request of 1064998 bytes; the daemon takes 1048576"),
         ("mul", "x", 2, "instance 'fake' has no command 'mul'; it has: add"),
-        ("-1", "x", 75, "bad_request"),
+        ("-1", "x", 70, "bad_request"),
     ],
 )
 async def test_what_cannot_be_sent_is_one_sentence(

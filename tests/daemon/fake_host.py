@@ -15,13 +15,12 @@ import signal
 import socket
 import struct
 import threading
-import time
 from typing import Any
 
 from erlang import OtpErlangAtom, OtpErlangBinary, binary_to_term, term_to_binary
 
 channel = socket.socket(fileno=3)
-sending = threading.Lock()
+gone = threading.Condition()  # a connection has
 connections: dict[int, socket.socket] = {}
 
 
@@ -67,7 +66,9 @@ def serve(number: int, client: socket.socket, welcome: bytes) -> None:
             client.sendall(struct.pack(">I", len(data)) + data)
             counts[atom("calls")] += 1
         client.shutdown(socket.SHUT_WR)
-    connections.pop(number, None)
+    with gone:
+        connections.pop(number, None)
+        gone.notify_all()
     with contextlib.suppress(OSError):
         say(atom("closed"), number, atom("half_closed"), counts)
 
@@ -91,15 +92,15 @@ def misbehave_before_ready(behave: str) -> None:
     if behave.startswith("refuse"):
         say(atom("refuse"), binary("undefined symbol: dispatch\n\x1b[31m"))
         while behave == "refuse_and_stay":
-            time.sleep(3600)
+            signal.pause()
         os._exit(100)
     if behave == "silent":
-        time.sleep(3600)
+        signal.pause()
     if behave == "crash":
         os._exit(3)
     if behave == "leave_child":
         if os.fork() == 0:  # holds every descriptor, the channel and the output pipe too
-            time.sleep(3600)
+            signal.pause()
         os._exit(4)
 
 
@@ -116,7 +117,7 @@ def misbehave_when_ready(behave: str) -> None:
         say(atom("adopted"), 4711)
     elif behave == "close_channel":
         os.close(3)
-        time.sleep(3600)
+        signal.pause()
     elif behave == "print":
         os.write(1, b"from stdout\x1b[2J\n" + b"x" * 100_000 + b"\nlast words without newline")
     elif behave == "log":
@@ -162,9 +163,8 @@ def drain(limit: int) -> None:
     for client in list(connections.values()):
         with contextlib.suppress(OSError):
             client.sendall(struct.pack(">I", len(goodbye)) + goodbye)
-    end = time.monotonic() + limit / 1000
-    while connections and time.monotonic() < end:
-        time.sleep(0.005)
+    with gone:
+        gone.wait_for(lambda: not connections, limit / 1000)
     say(atom("drained"))
 
 

@@ -119,6 +119,7 @@ def test_a_refused_client_with_unread_requests_still_gets_the_reason(daemon: Sta
             client.shutdown(socket.SHUT_WR)
             heard = b"".join(iter(lambda: client.recv(65536), b""))
         assert heard.endswith(etf.frame((Atom("refused"), Atom("unknown_instance"))))
+    assert running.wait_event("client_refused")["instance"] == "nobody"
 
 
 def test_sighup_is_answered_in_the_log_and_changes_nothing(daemon: Start) -> None:
