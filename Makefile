@@ -20,7 +20,7 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
-TSAN_PART := $(wildcard tests/host)
+TSAN_PART := $(wildcard tests/host tests/daemon tests/system)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short install clean setup-build setup-test
 

@@ -274,7 +274,7 @@ def test_check_names_every_driver_that_cannot_run(tmp_path: Path) -> None:
         (["sum", "sum", "[1,"], 65, "column 4"),
         (["sum", "frobnicate"], 2, "no command 'frobnicate'; it has: ping, stats, sum"),
         (["nobody", "1"], 69, "unknown_instance"),
-        (["sum", "-1"], 75, "bad_request"),
+        (["sum", "-1"], 70, "bad_request"),
         (["--cast", "sum", "ping"], 0, ""),
         (["--timeout", "0", "sum", "ping"], 75, "expired"),
     ],
