@@ -8,6 +8,7 @@ import sys
 
 from gendriverd import erlterm
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, UnknownCommand, Unreachable
+from gendriverd.client.protocol import CONNECT_TIMEOUT
 from gendriverd.client.sync import connect
 from gendriverd.etf import Atom, EtfError, Term
 
@@ -27,7 +28,7 @@ def run_call(
     try:
         params = None if term is None else _said(erlterm.parse(term))
         number: int | str = int(cmd) if re.fullmatch("-?[0-9]+", cmd) else cmd
-        with connect(url, instance, connect_timeout=timeout or 5.0) as client:
+        with connect(url, instance, connect_timeout=timeout or CONNECT_TIMEOUT) as client:
             if cast:
                 client.cast(number, params, key=key)
                 return 0

@@ -9,7 +9,7 @@
 
 defaults_test() ->
     {ok, Options} = gen_driver_options:client([{instance, sum}]),
-    ?assertEqual(#{connect => {tcp, {127, 0, 0, 1}, 9900}, instance => <<"sum">>, connect_timeout => 5000,
+    ?assertEqual(#{connect => {tcp, {127, 0, 0, 1}, 9900}, instance => <<"sum">>, connect_timeout => 8000,
                    connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
                    max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
                    driver_atoms => false, undecodable => {error, {failed, undecodable}}, tcp_options => []},

@@ -25,7 +25,7 @@ LINGER = 2.0  # seconds a client that leaves waits for its last words to be read
 class Options:
     """Bounds and times of a client: seconds, calls, bytes."""
 
-    connect_timeout: float = 5.0  # of one attempt, handshake included
+    connect_timeout: float = protocol.CONNECT_TIMEOUT  # of one attempt, handshake included
     connect_wait: float = 5.0  # how long a call without a timeout waits for a connection
     max_in_flight: int = 4096  # and never more than the daemon's welcome allows
     max_unsent: int = 64 << 20  # bytes that wait for a peer that does not read

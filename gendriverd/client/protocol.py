@@ -21,6 +21,7 @@ from gendriverd.etf_guard import check
 
 VERSION = 1
 ID_MAX = (1 << 31) - 1
+CONNECT_TIMEOUT = 8.0  # seconds; more than a daemon's handshake_timeout, so that its word is heard
 HANDSHAKE_MAX = 64 << 10  # bytes of a greeting or welcome
 FRAME_MAX = 1 << 30  # bytes of an answer: what a reply may cost us
 # A reply is the driver's: nothing but memory bounds its number of terms. A longer integer would take too long, a deeper

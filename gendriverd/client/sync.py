@@ -33,7 +33,7 @@ READ_SIZE = 1 << 18
 class Client:
     """A connection to one instance; `connect` makes it. After its end the next request connects anew."""
 
-    def __init__(self, url: str, instance: str, *, connect_timeout: float = 5.0) -> None:
+    def __init__(self, url: str, instance: str, *, connect_timeout: float = protocol.CONNECT_TIMEOUT) -> None:
         self.url = url
         self.instance = instance
         self.connect_timeout = connect_timeout
@@ -142,7 +142,7 @@ class Client:
         return answer.term
 
 
-def connect(url: str, instance: str, *, connect_timeout: float = 5.0) -> Client:
+def connect(url: str, instance: str, *, connect_timeout: float = protocol.CONNECT_TIMEOUT) -> Client:
     """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL."""
     return Client(url, instance, connect_timeout=connect_timeout)
 

@@ -53,7 +53,7 @@ checked(#{}) ->
 
 defaults() ->
     #{connect => "tcp://127.0.0.1:9900",
-      connect_timeout => 5000,
+      connect_timeout => 8000,  % more than a daemon's handshake_timeout: its word is heard
       connect_wait => 5000,
       plain_timeout => infinity,
       max_in_flight => 4096,
