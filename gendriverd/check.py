@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import sys
 
 import trio
@@ -44,7 +45,7 @@ async def _check_all(config: Config) -> dict[str, tuple[str, bool]]:
 
 
 async def _check(name: str, settings: InstanceConfig, config: Config) -> tuple[str, bool]:
-    instance = Instance(name, settings, config.daemon, get_log())
+    instance = Instance(name, settings, config.daemon, get_log(), socket.socket.close)
     async with trio.open_nursery() as nursery:
         await nursery.start(instance.run)
         verdict = await _first_verdict(instance)

@@ -17,6 +17,7 @@ from gendriverd import PROTOCOL, __version__, etf
 from gendriverd.config import DaemonConfig
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
+from gendriverd.farewell import LINGER, Socket, say_last, send_all
 from gendriverd.instance import Instance
 from gendriverd.lifetime import Handover, Lifetime
 from gendriverd.log import LineBudget, Log
@@ -24,11 +25,8 @@ from gendriverd.messages import Ready
 from gendriverd.supervisor import Supervisor
 
 HELLO_MAX = 4096
-LINGER = 2.0  # seconds for the client's end after our last word
 LIMITS = etf.Limits(depth=16, terms=512, bignum=64)
 WELCOME_LIMITS = ("frame", "depth", "terms", "bignum", "in_flight", "in_flight_bytes")
-
-Socket = trio.socket.SocketType
 
 
 def greeting() -> bytes:
@@ -182,21 +180,6 @@ async def read_frame(client: Socket) -> bytes:
     if not 0 < length <= HELLO_MAX:
         raise HandshakeRefused("bad_hello")
     return await _read_exactly(client, length)
-
-
-async def send_all(client: Socket, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[await client.send(rest) :]
-
-
-async def say_last(client: Socket, data: bytes) -> None:
-    """Say it so that it arrives: a close with unread input would reset the connection and take the word along."""
-    with trio.move_on_after(LINGER):
-        await send_all(client, data)
-        client.shutdown(socket.SHUT_WR)
-        while await client.recv(65536):
-            pass
 
 
 async def _read_exactly(client: Socket, count: int) -> bytes:

@@ -8,6 +8,8 @@ driver that cannot be used is FATAL at once. Which state follows which is states
 from __future__ import annotations
 
 import random
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -20,6 +22,7 @@ from gendriverd.launch import Exit, find_driver, find_host, launch
 from gendriverd.lifetime import Lifetime, StopLimits
 from gendriverd.log import Log
 from gendriverd.messages import Ready
+from gendriverd.recorder import Recorder, Request
 from gendriverd.states import HOPELESS, NEXT, Event, State
 
 EXIT_REFUSED = 100
@@ -35,7 +38,14 @@ class Ending:
 
 
 class Instance:
-    def __init__(self, name: str, config: InstanceConfig, daemon: DaemonConfig, log: Log) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: InstanceConfig,
+        daemon: DaemonConfig,
+        log: Log,
+        linger: Callable[[socket.socket], None],
+    ) -> None:
         self.name = name
         self.config = config
         self.state = State.STOPPED
@@ -43,6 +53,7 @@ class Instance:
         self.last_exit: str | None = None
         self.trouble: str | None = None  # why its last host ended, or could not start
         self._daemon = daemon
+        self._linger = linger
         self._log = log.bind(instance=name)
         self._life: Lifetime | None = None
         self._stop = trio.Event()
@@ -124,15 +135,21 @@ class Instance:
 
     async def _live(self) -> Ending:
         driver = find_driver(self.config.driver, self._daemon.driver_path)
-        host = launch(find_host(self._daemon.host), self.name)
+        limits = self.config.limits
+        recorder = make_recorder(limits.queue, self.config.threads, limits.connections)
+        try:
+            host = launch(find_host(self._daemon.host), self.name)
+        except LaunchError:
+            recorder.close()
+            raise
         log = self._log.bind(generation=self.generation)
-        self._life = life = Lifetime(host, log, self._on_ready)
+        self._life = life = Lifetime(host, recorder, log, self._on_ready, self._linger)
         log.debug("host_started", pid=host.pid, driver=driver)
         start_timeout = self.config.start_timeout or self._daemon.start_timeout
-        limits = StopLimits(self._daemon.drain_timeout, self._daemon.stop_timeout)
+        patience = StopLimits(self._daemon.drain_timeout, self._daemon.stop_timeout)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._step_when_stopped)
-            end = await life.run(self._start_message(driver), start_timeout, self._stop, limits)
+            end = await life.run(self._start_message(driver), start_timeout, self._stop, patience)
             nursery.cancel_scope.cancel()
         return self._ending(life, end, driver, log)
 
@@ -155,7 +172,7 @@ class Instance:
         self.last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
         reason = f"driver {driver}: {self.last_exit}" if life.ready is None else self.last_exit
         level = log.info if asked and end.code == 0 else log.warning
-        level("host_exited", code=end.code, signal=end.signal, reason=reason, connections=life.connections)
+        level("host_exited", code=end.code, signal=end.signal, reason=reason, **_about_culprit(life.culprit))
         lived = trio.current_time() - life.ready_at if life.ready else 0.0
         return Ending(Event.EXITED, reason, lived)
 
@@ -173,3 +190,17 @@ class Instance:
             Atom("settings"): {key.encode(): value.encode() for key, value in self.config.settings.items()},
             Atom("limits"): {Atom(key): number for key, number in numbers.items()},
         }
+
+
+def make_recorder(queue: int, threads: int, connections: int) -> Recorder:
+    try:
+        return Recorder(queue, threads, connections)
+    except OSError as error:
+        raise LaunchError(f"cannot make a recorder: {error.strerror}", permanent=False) from error
+
+
+def _about_culprit(request: Request | None) -> dict[str, int]:
+    """For the log: the request that killed its host."""
+    if request is None:
+        return {}
+    return {"command": request.command, "conn": request.conn, "request": request.number, "worker": request.seat}

@@ -64,7 +64,7 @@ class Host:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # noqa: ASYNC222 (it is dead)
         if result is None or result.si_code == os.CLD_EXITED:
             return Exit(result.si_status if result else 0, None)
-        return Exit(None, _signal_name(result.si_status))
+        return Exit(None, signal_name(result.si_status))
 
     async def read_output(self) -> bytes:
         """Some of what it prints; empty at the end."""
@@ -165,7 +165,8 @@ def _hold(pid: int) -> int:
         raise
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """As SIGSEGV."""
     try:
         return signal.Signals(number).name
     except ValueError:

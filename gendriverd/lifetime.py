@@ -7,18 +7,23 @@ stays, or does not stop when told. What it said before it died still counts: the
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
 import trio
 
+from gendriverd.aftermath import by_connection, culprit, ends_whole, kernel_took, last_words
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
+from gendriverd.recorder import Record, Recorder, Request, Untrusted
 
 LAST_WORDS = 2.0  # seconds between "it should be leaving" and SIGKILL, or between its death and our not listening
 MARGIN = 1.0  # seconds a host gets beyond the limits it was told
@@ -36,9 +41,11 @@ class Handover(Enum):
 
 @dataclass
 class Connection:
-    """A client's socket that was passed to the host."""
+    """A client's socket that was passed to the host; `ours` is for the last words when the host dies."""
 
     peer: str
+    ours: socket.socket
+    took: int | None  # bytes the kernel had before, where it tells
     answered: trio.Event = field(default_factory=trio.Event)
     outcome: Handover = Handover.SILENT
 
@@ -52,10 +59,22 @@ class StopLimits:
 
 
 class Lifetime:
-    """Run it once. `on_ready` is called, without waiting, when the host says so."""
+    """Run it once. Without waiting, `on_ready` is called when the host says so, and `linger` with each socket on which
+    all is said and shut down: it waits for the client's end, and closes it.
+    """
 
-    def __init__(self, host: Host, log: Log, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        recorder: Recorder,
+        log: Log,
+        on_ready: Callable[[], None],
+        linger: Callable[[socket.socket], None],
+    ) -> None:
         self.host = host
+        self.culprit: Request | None = None  # the request that killed it, where that is known
+        self._recorder = recorder
+        self._linger = linger
         self.ready: Ready | None = None
         self.ready_at = 0.0
         self.refusal: str | None = None
@@ -70,6 +89,7 @@ class Lifetime:
         self._numbers = 0
         self._budget = LineBudget()
         self._lied = False
+        self._told_to_stop = False
         self._leaving = False
 
     async def run(self, start: dict[Term, Term], start_timeout: float, stop: trio.Event, limits: StopLimits) -> Exit:
@@ -81,8 +101,10 @@ class Lifetime:
                 nursery.start_soon(self._begin, start, start_timeout)
                 nursery.start_soon(self._stop_when_asked, stop, limits)
                 end = await self.host.wait()
-                with trio.move_on_after(LAST_WORDS):
+                with trio.move_on_after(LAST_WORDS) as last:
                     await self._channel_ended.wait()
+                self._part(end)
+                with trio.CancelScope(deadline=last.deadline):
                     await self._output_ended.wait()
                 nursery.cancel_scope.cancel()
             return end
@@ -91,15 +113,20 @@ class Lifetime:
 
     async def offer(self, peer: str, welcome: bytes, client: int, limit: float) -> Handover:
         """Pass a client's socket; the host has a copy of the descriptor afterwards, adopted or not."""
+        try:
+            ours = socket.socket(fileno=os.dup(client))
+        except OSError:  # no descriptor left
+            return Handover.TOO_MANY
         self._numbers += 1
-        number, connection = self._numbers, Connection(peer)
+        number, connection = self._numbers, Connection(peer, ours, kernel_took(ours))
         self._connections[number] = connection
         with trio.move_on_after(limit):
             try:
                 await self.host.channel.send_conn(number, peer, welcome, client)
             except HostGone:
                 self._leaving = True
-                self._connections.pop(number, None)
+                if self._connections.pop(number, None) is not None:
+                    ours.close()
                 return Handover.UNTOUCHED
             await connection.answered.wait()
         return connection.outcome
@@ -116,7 +143,7 @@ class Lifetime:
     async def _begin(self, start: dict[Term, Term], start_timeout: float) -> None:
         with trio.move_on_after(start_timeout) as scope:
             try:
-                await self.host.channel.send(Atom("start"), start)
+                await self.host.channel.send(Atom("start"), start, passed=self._recorder.fd)
             except HostGone:
                 return  # its death says the rest
             await self._settled.wait()
@@ -128,6 +155,7 @@ class Lifetime:
 
     async def _stop_when_asked(self, stop: trio.Event, limits: StopLimits) -> None:
         await stop.wait()
+        self._told_to_stop = True
         try:
             if self.ready is not None:
                 with trio.move_on_after(limits.drain):
@@ -164,7 +192,7 @@ class Lifetime:
                 self._log.info("client_connected", conn=number, peer=self._connections[number].peer)
             case Refused(number, reason):
                 self._answer(number, Handover.TOO_MANY if reason == "too_many" else Handover.UNTOUCHED)
-                del self._connections[number]
+                self._connections.pop(number).ours.close()
                 self._leaving = self._leaving or reason == "stopping"
             case Closed():
                 self._hear_closed(message)
@@ -199,6 +227,7 @@ class Lifetime:
         if connection is None or connection.outcome is not Handover.ADOPTED:
             raise BadMessage(f"closed: no connection {message.conn}")
         del self._connections[message.conn]
+        connection.ours.close()
         counts = {key: message.counts.get(key, 0) for key in COUNTS}
         self._log.info("client_closed", conn=message.conn, peer=connection.peer, reason=message.reason, **counts)
 
@@ -240,6 +269,46 @@ class Lifetime:
         if dropped:
             self._log.warning("log_dropped", lines=dropped)
 
+    def _part(self, end: Exit) -> None:
+        """The host is dead: each client hears what became of its calls. Waits for nobody."""
+        record = self._read_record()
+        orderly = self._told_to_stop and end.code == 0  # it has said all itself
+        self.culprit = None if orderly else culprit(record.death, end)
+        requests = by_connection(record)
+        connections, self._connections = self._connections, {}
+        for number, connection in connections.items():
+            output = record.connections.get(number)
+            if output is None and not connection.answered.is_set():
+                connection.outcome = Handover.SILENT if self._lied else Handover.UNTOUCHED
+                connection.ours.close()
+            elif output is None or orderly or self._lied or not ends_whole(output, self._took(connection)):
+                self._leave(connection, b"")
+            else:
+                self._leave(connection, last_words(requests.get(number, ()), self.culprit))
+            connection.answered.set()
+
+    def _read_record(self) -> Record:
+        try:
+            return self._recorder.read()
+        except Untrusted as error:
+            self._lied = True
+            self._log.error("recorder_overwritten", reason=str(error))
+            return Record({}, [], None)
+
+    @staticmethod
+    def _took(connection: Connection) -> int | None:
+        took = kernel_took(connection.ours)
+        return None if took is None or connection.took is None else took - connection.took
+
+    def _leave(self, connection: Connection, words: bytes) -> None:
+        """What does not fit into the socket is cut off: then the client cannot take it for a whole word."""
+        connection.outcome = Handover.ADOPTED
+        with contextlib.suppress(OSError):
+            if words:
+                connection.ours.send(words)
+            connection.ours.shutdown(socket.SHUT_WR)
+        self._linger(connection.ours)
+
     def _kill(self, charge: str) -> None:
         if self.charge is None:
             self.charge = charge
@@ -251,8 +320,8 @@ class Lifetime:
             await self.host.wait()
         self._leaving = True
         self.host.close()
+        self._recorder.close()
         self._log_dropped()
         for connection in self._connections.values():
-            if not connection.answered.is_set():
-                connection.outcome = Handover.SILENT if self._lied else Handover.UNTOUCHED
-                connection.answered.set()
+            connection.ours.close()
+            connection.answered.set()

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import socket
+
 import trio
 
 from gendriverd.config import Config
 from gendriverd.errors import HandshakeRefused
+from gendriverd.farewell import linger
 from gendriverd.instance import Instance
 from gendriverd.log import Log
 from gendriverd.states import SETTLED, State
@@ -17,12 +20,15 @@ class Supervisor:
         self._log = log
         self.stopping = False
         self.instances = {
-            name: Instance(name, instance, config.daemon, log) for name, instance in config.enabled().items()
+            name: Instance(name, instance, config.daemon, log, self._linger)
+            for name, instance in config.enabled().items()
         }
+        self._lingering: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until every instance is stopped. Started: clients may ask for every instance."""
         async with trio.open_nursery() as nursery:
+            self._lingering = nursery
             for instance in self.instances.values():
                 await nursery.start(self._guard, instance)
             task_status.started()
@@ -60,6 +66,13 @@ class Supervisor:
                 nursery.start_soon(watch, instance)
             if not self.instances:
                 await trio.sleep_forever()
+
+    def _linger(self, client: socket.socket) -> None:
+        """A client whose host died: it has heard all."""
+        if self._lingering is None:
+            client.close()
+        else:
+            self._lingering.start_soon(linger, trio.socket.from_stdlib_socket(client))
 
     def status(self) -> str:
         """For people, in one line."""

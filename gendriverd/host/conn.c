@@ -52,6 +52,7 @@ free_slot(void)
 	c = &conns.slots[conns.used];
 	pthread_mutex_init(&c->lock, NULL);
 	c->slot = conns.used++;
+	c->record = recorder_conn(c->slot);
 	c->fd = -1;
 	return c;
 }
@@ -79,6 +80,9 @@ conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_
 	conns.open++;
 	pthread_mutex_lock(&c->lock);
 	c->fd = fd;
+	atomic_store(&c->record->sent, SENT_WHOLE);
+	atomic_store(&c->record->sending, 0);
+	atomic_store(&c->record->number, number);
 	if (output_copy(&c->out, welcome, len) != 0)
 		c->broken = true;
 	conn_flush(c);
@@ -160,7 +164,11 @@ conn_free(struct conn *c)
 	abandon_calls(c);
 	ids_free(&c->calls);
 	output_free(&c->out);
+	atomic_store(&c->record->number, 0);
+	conn_answered(&c->unsent);
+	/* The daemon has a descriptor of this socket too: closing ours alone ends nothing. */
 	epoll_ctl(conns.epoll, EPOLL_CTL_DEL, c->fd, NULL);
+	shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
 	conns.hooks.closed(c);
 	c->fd = -1;
@@ -299,6 +307,9 @@ conns_attend(void)
 {
 	struct conn *last;
 
+	if (conns.fed && conns.starving)
+		conns_fed();
+	conns.fed = false;
 	take_attention();
 	if (conns.ready == NULL)
 		return false;
@@ -317,6 +328,7 @@ conns_attend(void)
 void
 conns_fed(void)
 {
+	conns.starving = false;
 	for (uint32_t i = 0; i < conns.used; i++) {
 		if (!conns.slots[i].starved)
 			continue;

@@ -27,6 +27,7 @@
 #include "etf.h"
 #include "ids.h"
 #include "output.h"
+#include "queue.h"
 #include "request.h"
 #include "start.h"
 #include "worker.h"
@@ -46,6 +47,8 @@ struct conn {
 	struct ids calls;		/* in flight */
 	uint64_t call_bytes;		/* their frames */
 	uint64_t bytes_out;
+	struct queue unsent;		/* answered, their replies not yet sent: by end_at */
+	struct conn_record *record;
 	bool watched;			/* the loop wants to hear when the above changes */
 	bool attended;			/* it is in the attention list already */
 
@@ -101,7 +104,7 @@ void conns_give_up(void);
 size_t conns_count(void);	/* loop */
 
 /* The pool's done hook: worker's thread. */
-bool conn_done(struct request *r, struct answer *answer);
+bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
 
 /* --- between the five files -------------------------------------------- */
 
@@ -116,6 +119,8 @@ extern struct conns {
 	uint32_t open;			/* loop */
 	size_t timed;			/* loop: connections in LINGER */
 	bool stopping;			/* loop */
+	bool fed;			/* loop: it gave requests back to the pool itself */
+	bool starving;			/* loop: a connection waits for that */
 	struct conn *ready, **ready_end;	/* loop: connections with work */
 	pthread_mutex_t attention_lock;	/* guards the two below */
 	uint32_t *attention;		/* slots a worker wants looked at */
@@ -143,8 +148,12 @@ bool conn_read(struct conn *c);
 /* Read and throw away; false once the peer has ended. */
 bool conn_discard(struct conn *c);
 
-/* conn_send.c; c->lock held. */
+/* conn_send.c; c->lock held. Send what waits; the requests whose replies have left go to
+ * the pool (loop only), or into `freed` (any thread). */
 void conn_flush(struct conn *c);
+void conn_flush_into(struct conn *c, struct queue *freed);
+/* Loop. The replies of these have left. */
+void conn_answered(struct queue *freed);
 void conn_put_failed(struct conn *c, uint32_t id, const char *reason);
 void conn_put_pong(struct conn *c, uint32_t id);
 void conn_put_goodbye(struct conn *c, const char *reason);

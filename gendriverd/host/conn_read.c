@@ -175,6 +175,7 @@ conn_read(struct conn *c)
 		pthread_mutex_unlock(&c->lock);
 	}
 	c->starved = code == STARVED;
+	conns.starving |= c->starved;
 	return code == AGAIN || (code == TAKEN && c->readable);
 }
 

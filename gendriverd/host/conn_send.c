@@ -15,6 +15,51 @@
 #define VECTORS 64
 #define COPY_BELOW 2000		/* bytes: smaller replies are copied, not handed over */
 
+/* Give back the requests whose replies have left, or can be told of no more. Lock held. */
+static void
+release(struct conn *c, struct queue *freed)
+{
+	struct request *r;
+
+	while ((r = c->unsent.head) != NULL && (c->blocked || c->broken || r->end_at <= c->bytes_out)) {
+		queue_remove(&c->unsent, r);
+		queue_push(freed, r);
+	}
+}
+
+/* For the recorder: n bytes are about to be sent. */
+static void
+record_sending(struct conn *c, size_t n)
+{
+	uint32_t word = n < SENDING_WHOLE ? (uint32_t)n : SENDING_WHOLE - 1;
+
+	if (n == c->out.unsent)
+		word |= SENDING_WHOLE;
+	atomic_store_explicit(&c->record->sending, word, memory_order_release);
+}
+
+/* The kernel has taken n more bytes. */
+static void
+record_sent(struct conn *c, size_t n)
+{
+	uint64_t word = atomic_load_explicit(&c->record->sent, memory_order_relaxed);
+
+	if (n > 0)
+		word &= ~(uint64_t)SENT_WHOLE;
+	if (c->out.unsent == 0)
+		word = SENT_WHOLE;
+	word = (word & SENT_FLAGS) | c->bytes_out << SENT_SHIFT;
+	atomic_store_explicit(&c->record->sent, word, memory_order_release);
+	atomic_store_explicit(&c->record->sending, 0, memory_order_release);
+}
+
+/* Replies wait until the socket takes more: too long for their slots. */
+static void
+record_behind(struct conn *c)
+{
+	atomic_fetch_or_explicit(&c->record->sent, SENT_BEHIND, memory_order_release);
+}
+
 /* The loop has something to do on c: its calls, its output, its end. Lock held. */
 static void
 call_attention(struct conn *c)
@@ -33,6 +78,16 @@ call_attention(struct conn *c)
 		conns.hooks.notify();
 }
 
+static size_t
+total(const struct iovec *iov, int n)
+{
+	size_t sum = 0;
+
+	while (n > 0)
+		sum += iov[--n].iov_len;
+	return sum;
+}
+
 static ssize_t
 send_front(struct conn *c, struct iovec *iov, int n)
 {
@@ -47,18 +102,17 @@ send_front(struct conn *c, struct iovec *iov, int n)
 	return sent;
 }
 
-void
-conn_flush(struct conn *c)
+/* Send until all is out or the socket is full. Drops and takes the lock. */
+static void
+send_out(struct conn *c, struct queue *freed)
 {
 	struct iovec iov[VECTORS];
 	ssize_t sent;
 	int n, failure;
 
-	if (c->sending || c->blocked || c->broken)
-		return;
-	c->sending = true;
 	while ((n = output_front(&c->out, iov, VECTORS)) > 0) {
 		c->writable_again = false;
+		record_sending(c, total(iov, n));
 		pthread_mutex_unlock(&c->lock);
 		sent = send_front(c, iov, n);
 		failure = errno;
@@ -67,18 +121,53 @@ conn_flush(struct conn *c)
 			output_sent(&c->out, (size_t)sent);
 			c->bytes_out += (size_t)sent;
 			c->progress_at = 0;
+			record_sent(c, (size_t)sent);
+			release(c, freed);
 		} else if (failure != EAGAIN && failure != EWOULDBLOCK) {
 			c->broken = true;
 			break;
 		} else if (!c->writable_again) {
+			record_sent(c, 0);
 			c->blocked = true;
 			if (c->progress_at == 0)
 				c->progress_at = now_ns();
 			break;
 		}
 	}
-	c->sending = false;
+}
+
+void
+conn_flush_into(struct conn *c, struct queue *freed)
+{
+	if (c->sending)
+		return;		/* it takes along what waits, and gives back what it sent */
+	if (!c->blocked && !c->broken) {
+		c->sending = true;
+		send_out(c, freed);
+		c->sending = false;
+	}
+	if (c->blocked)
+		record_behind(c);
+	release(c, freed);
 	call_attention(c);
+}
+
+void
+conn_flush(struct conn *c)
+{
+	struct queue freed = { 0 };
+
+	conn_flush_into(c, &freed);
+	conn_answered(&freed);
+}
+
+void
+conn_answered(struct queue *freed)
+{
+	if (freed->head == NULL)
+		return;
+	pool_answered(conns.pool, freed);
+	conns.fed = true;
 }
 
 /* Room for a small frame, or NULL: nobody is there to hear it, or no memory, and
@@ -159,23 +248,38 @@ forget_call(struct conn *c, const struct request *r)
 	c->call_bytes -= r->bytes;
 }
 
+/* Lock held. The slot tells of r until its reply has left. */
+static bool
+answer_call(struct conn *c, struct request *r, struct answer *answer, struct queue *freed)
+{
+	bool taken = false;
+
+	forget_call(c, r);
+	if (answer->failed != NULL)
+		conn_put_failed(c, r->id, answer->failed);
+	else
+		taken = put_reply(c, r->id, answer);
+	slot_set(r->record, SLOT_DONE, 0);
+	r->end_at = c->bytes_out + c->out.unsent;
+	queue_push(&c->unsent, r);
+	conn_flush_into(c, freed);
+	return taken;
+}
+
 bool
-conn_done(struct request *r, struct answer *answer)
+conn_done(struct request *r, struct answer *answer, struct queue *freed)
 {
 	struct conn *c;
 	bool taken = false;
 
-	if (!r->syn || (c = lock_connection(r)) == NULL)
+	if (!r->syn || (c = lock_connection(r)) == NULL) {
+		queue_push(freed, r);
 		return false;
-	if (ids_find(&c->calls, r->id) == r) {	/* else it was given up already */
-		forget_call(c, r);
-		if (answer->failed != NULL)
-			conn_put_failed(c, r->id, answer->failed);
-		else
-			taken = put_reply(c, r->id, answer);
-		conn_flush(c);
-		call_attention(c);
 	}
+	if (ids_find(&c->calls, r->id) == r)
+		taken = answer_call(c, r, answer, freed);
+	else			/* it was given up already */
+		queue_push(freed, r);
 	pthread_mutex_unlock(&c->lock);
 	return taken;
 }
@@ -192,4 +296,5 @@ conn_fail(struct request *r, const char *reason)
 		pthread_mutex_unlock(&c->lock);
 	}
 	pool_give(conns.pool, r);
+	conns.fed = true;
 }

@@ -28,12 +28,19 @@ set_options(struct request *r, struct conn *c, const struct envelope *e, bool sy
 {
 	unsigned key = e->has_key ? e->key : (unsigned)c->number;
 
+	r->record->conn = c->number;
+	r->record->id = e->id;
+	r->record->cmd = (uint32_t)e->cmd;
+	r->record->flags = syn ? SLOT_CALL : 0;
+	r->record->started_at = 0;
+	r->record->queued_at = now_ns();
 	r->slot = c->slot;
 	r->generation = c->generation;
 	r->cmd = e->cmd;
 	r->syn = syn;
 	r->id = e->id;
-	r->deadline = syn && e->has_timeout ? now_ns() + e->timeout_ms * 1000000ull : 0;
+	r->deadline = syn && e->has_timeout ? r->record->queued_at + e->timeout_ms * 1000000ull : 0;
+	r->record->deadline = r->deadline;
 	r->heap_at = 0;
 	atomic_store_explicit(&r->cancelled, false, memory_order_relaxed);
 	r->keyed = e->has_key;

@@ -271,8 +271,7 @@ control_start(struct start *s, char *why, size_t room)
 
 	*s = (struct start){ 0 };
 	n = receive(0, &fd);
-	if (fd >= 0)
-		close(fd);
+	s->recorder = fd;
 	snprintf(why, room, "the first control message is not a complete {start, Map}");
 	if (n <= 0 || !open_message(&in, (size_t)n, &arity) || arity != 2
 	    || gd_get_atom_is(&in, "start") != 0 || gd_get_map(&in, &pairs) != 0)

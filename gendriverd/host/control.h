@@ -32,7 +32,7 @@ struct control_message {
 	size_t welcome_len;
 };
 
-/* Block until the start message. 0, or -1 and why. */
+/* Block until the start message, and the recorder's descriptor with it. 0, or -1 and why. */
 int control_start(struct start *start, char *why, size_t room);
 /* Loop. False: the daemon is gone. */
 bool control_receive(struct control_message *m);

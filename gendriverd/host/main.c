@@ -3,8 +3,8 @@
  * gendriver-host: the process that runs one driver. Started by gendriverd with
  * the control channel as descriptor 3.
  *
- * Order at start: the start message, the watch for the daemon's end, then the
- * driver (its ELF constructors run in dlopen), its open or init, then ready.
+ * Order at start: the start message, the recorder, the watch for the daemon's end, then
+ * the driver (its ELF constructors run in dlopen), its open or init, then ready.
  *
  * Exit codes: 0 after stop or drain; 100 the driver cannot be used, do not retry;
  * 2 started by hand; anything else is a crash.
@@ -16,9 +16,11 @@
 #include <sys/socket.h>
 
 #include "control.h"
+#include "crash.h"
 #include "driver.h"
 #include "log.h"
 #include "loop.h"
+#include "recorder.h"
 #include "term.h"
 
 #define EXIT_REFUSED 100
@@ -50,6 +52,7 @@ main(int argc, char **argv)
 	static struct driver driver;
 	struct rlimit no_core = { 0, 0 };
 	char why[1024];
+	int code;
 
 	if (argc > 1 && strcmp(argv[1], "--version") == 0) {
 		printf("gendriver-host %s, driver interface %d, source %s\n", GD_VERSION,
@@ -66,6 +69,11 @@ main(int argc, char **argv)
 	setrlimit(RLIMIT_CORE, &no_core);	/* a core holds up every answer for its writing */
 	if (control_start(&start, why, sizeof(why)) != 0)
 		return refuse(why);
+	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
+	    start.limits.connections) != 0)
+		return refuse("the recorder is not of the size that the limits ask for");
+	if (crash_stack_new() != 0 || crash_watch() != 0)
+		return 111;
 	log_level_set(start.log_level);
 	driver.reply_limit = start.limits.reply;
 	if (control_watch() != 0)
@@ -73,5 +81,7 @@ main(int argc, char **argv)
 	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0
 	    || driver_open(&driver, why, sizeof(why)) != 0)
 		return refuse(why);
-	return loop_run(&start, &driver);
+	code = loop_run(&start, &driver);
+	crash_unwatch();
+	return code;
 }

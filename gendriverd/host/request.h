@@ -4,8 +4,8 @@
  * answer is given back. It knows its connection as (slot, generation), never as
  * a pointer: the connection may be gone when the answer comes.
  *
- * Small params are copied into the request; params of a frame that had a buffer
- * of its own take that buffer along.
+ * Small params are copied into the request's slot of the recorder; params of a frame
+ * that had a buffer of its own take that buffer along.
  */
 #ifndef HOST_REQUEST_H
 #define HOST_REQUEST_H
@@ -15,18 +15,22 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REQUEST_INLINE 160	/* bytes of params that need no buffer */
+#include "recorder.h"
 
 struct queue;
 
 enum request_state { REQUEST_FREE, REQUEST_QUEUED, REQUEST_RUNNING };
 
 struct request {
-	struct request *next, *prev;	/* pool lock: its queue or free list */
+	/* Its queue or free list (pool lock), or its connection's replies that are not yet
+	 * sent (the connection's lock). */
+	struct request *next, *prev;
+	struct slot *record;		/* its own, for ever */
 	enum request_state state;	/* pool lock */
 	struct queue *queue;		/* pool lock: where it waits */
 	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
 
+	uint64_t end_at;		/* conn lock: where in its connection's output its reply ends */
 	uint64_t number;		/* the host's, ascending: order, and logs */
 	uint64_t deadline;		/* ns of CLOCK_MONOTONIC, 0: none */
 	uint32_t slot, generation;	/* its connection */
@@ -41,7 +45,6 @@ struct request {
 	unsigned char *own;		/* malloc'ed buffer that holds params, or NULL */
 	unsigned char *params;		/* behind a version byte: params[-1] is 131 */
 	size_t params_len;
-	unsigned char small[1 + REQUEST_INLINE];
 };
 
 /* What became of a request: exactly one term, or the service's own word. */

@@ -27,6 +27,7 @@ struct start {
 	uint32_t generation;
 	uint32_t threads;
 	int log_level;			/* enum gd_level */
+	int recorder;			/* descriptor, or -1: nobody will read it */
 	struct limits limits;
 };
 

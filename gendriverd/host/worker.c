@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "clock.h"
+#include "crash.h"
 #include "worker.h"
 
 #define LOOP_CACHE 32	/* free requests that the loop keeps at hand */
@@ -21,6 +22,8 @@ struct pool {
 	pthread_mutex_t lock;	/* guards everything below but `cache` */
 	struct queue shared;	/* requests without a key that found no idle seat */
 	struct queue free;
+	uint32_t active;	/* requests that wait or run, or are in `cache` */
+	uint32_t most;		/* of those; the others are free, or answered and not yet sent */
 	struct deadlines deadlines;
 	unsigned turn;		/* round robin: where to look for an idle seat first */
 	unsigned idle;		/* seats */
@@ -69,6 +72,14 @@ wait_for_work(struct pool *p, struct seat *s)
 	}
 }
 
+static void
+set_free(struct request *r, struct queue *list)
+{
+	r->state = REQUEST_FREE;
+	slot_set(r->record, SLOT_FREE, 0);
+	queue_push(list, r);
+}
+
 /* Why a call that a worker just took out need not begin, or NULL. */
 static const char *
 too_late(const struct request *r)
@@ -85,17 +96,19 @@ static void
 run(struct pool *p, struct bench *bench, struct request *r)
 {
 	struct answer answer = { .failed = too_late(r) };
+	struct queue freed = { 0 };
 	bool wake;
 
 	pthread_mutex_unlock(&p->lock);
 	if (answer.failed == NULL)
 		bench_run(bench, r, &answer);
-	if (p->hooks.done(r, &answer))
-		bench_taken(bench);
 	request_clear(r);
+	if (p->hooks.done(r, &answer, &freed))
+		bench_taken(bench);
 	pthread_mutex_lock(&p->lock);
-	r->state = REQUEST_FREE;
-	queue_push(&p->free, r);
+	p->active--;
+	while ((r = queue_pop(&freed)) != NULL)
+		set_free(r, &p->free);
 	wake = p->starved;
 	p->starved = false;
 	if (wake) {
@@ -114,7 +127,7 @@ worker(void *arg)
 	struct bench bench;
 	bool last;
 
-	if (bench_init(&bench, p->driver, s->number) != 0)
+	if (bench_init(&bench, p->driver, s->number) != 0 || crash_stack_new() != 0)
 		abort();	/* at start, out of memory: the daemon tries again */
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
@@ -127,6 +140,7 @@ worker(void *arg)
 	}
 	pthread_mutex_unlock(&p->lock);
 	bench_free(&bench);
+	crash_stack_free();
 	pthread_mutex_lock(&p->lock);
 	last = --p->running == 0;
 	pthread_mutex_unlock(&p->lock);
@@ -136,17 +150,19 @@ worker(void *arg)
 }
 
 static int
-make_requests(struct pool *p, size_t n)
+make_requests(struct pool *p, uint32_t n)
 {
 	if ((p->requests = calloc(n, sizeof(*p->requests))) == NULL)
 		return -1;
-	for (size_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		p->requests[i].record = recorder_slot(i);
 		queue_push(&p->free, &p->requests[i]);
+	}
 	return deadlines_init(&p->deadlines, n);
 }
 
 struct pool *
-pool_new(const struct driver *d, unsigned threads, size_t queue, struct pool_hooks hooks)
+pool_new(const struct driver *d, unsigned threads, uint32_t queue, struct pool_hooks hooks)
 {
 	struct pool *p = calloc(1, sizeof(*p) + threads * sizeof(p->seats[0]));
 
@@ -155,9 +171,10 @@ pool_new(const struct driver *d, unsigned threads, size_t queue, struct pool_hoo
 	p->driver = d;
 	p->hooks = hooks;
 	p->threads = threads;
+	p->most = queue + threads + LOOP_CACHE;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->started, NULL);
-	if (make_requests(p, queue + threads + LOOP_CACHE) != 0)
+	if (make_requests(p, recorder_slots(queue, threads)) != 0)
 		goto fail;
 	for (unsigned i = 0; i < threads; i++) {
 		struct seat *s = &p->seats[i];
@@ -187,7 +204,7 @@ pool_take(struct pool *p)
 {
 	if (p->cache.head == NULL) {
 		pthread_mutex_lock(&p->lock);
-		for (unsigned i = 0; i < LOOP_CACHE && p->free.head != NULL; i++)
+		for (; p->cache.len < LOOP_CACHE && p->active < p->most && p->free.head != NULL; p->active++)
 			queue_push(&p->cache, queue_pop(&p->free));
 		p->starved = p->cache.head == NULL;
 		pthread_mutex_unlock(&p->lock);
@@ -199,8 +216,18 @@ void
 pool_give(struct pool *p, struct request *r)
 {
 	request_clear(r);
-	r->state = REQUEST_FREE;
-	queue_push(&p->cache, r);
+	set_free(r, &p->cache);
+}
+
+void
+pool_answered(struct pool *p, struct queue *freed)
+{
+	struct request *r;
+
+	pthread_mutex_lock(&p->lock);
+	while ((r = queue_pop(freed)) != NULL)
+		set_free(r, &p->free);
+	pthread_mutex_unlock(&p->lock);
 }
 
 /* An idle seat in turn, or NULL. Lock held. */
@@ -224,7 +251,9 @@ enqueue(struct pool *p, struct request *r)
 	struct seat *s = r->keyed ? &p->seats[r->key % p->threads] : idle_seat(p);
 
 	r->state = REQUEST_QUEUED;
-	r->number = ++p->submitted;
+	r->record->number = r->number = ++p->submitted;
+	r->record->check = slot_check(r->record);
+	slot_set(r->record, SLOT_QUEUED, 0);
 	if (r->syn && r->deadline != 0)
 		deadlines_add(&p->deadlines, r);
 	r->queue = s != NULL ? &s->inbox : &p->shared;

@@ -21,21 +21,24 @@ struct pool;
 struct pool_hooks {
 	/* A worker has run r, or found it cancelled before it began (answer->failed
 	 * is "cancelled"). Worker's thread, no lock held. Returns true when it took
-	 * answer->own. r goes back to the pool afterwards. */
-	bool (*done)(struct request *r, struct answer *answer);
+	 * answer->own. `freed` gets the requests that go back to the pool: r, now or
+	 * with a later call, when its reply has left. */
+	bool (*done)(struct request *r, struct answer *answer, struct queue *freed);
 	/* Requests are free again after pool_take came back with less than asked;
 	 * or the last worker has left. Any thread, no lock held. */
 	void (*wake)(void);
 };
 
-/* Starts the threads. NULL: no memory or no threads to be had. */
-struct pool *pool_new(const struct driver *d, unsigned threads, size_t queue,
+/* Starts the threads; the recorder is open. NULL: no memory or no threads to be had. */
+struct pool *pool_new(const struct driver *d, unsigned threads, uint32_t queue,
     struct pool_hooks hooks);
 
 /* Loop. A free request, or NULL: the queue is full. */
 struct request *pool_take(struct pool *p);
 /* Loop. Give a request back that was not submitted, or was taken out. */
 void pool_give(struct pool *p, struct request *r);
+/* Any thread. These were answered before, and now their replies have left. */
+void pool_answered(struct pool *p, struct queue *freed);
 /* Loop. Hand over all of `batch` (empty afterwards), wake as many workers as
  * there is work for. */
 void pool_submit(struct pool *p, struct queue *batch);

@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from gendriverd import etf
 from gendriverd.etf import Atom
+from gendriverd.recorder import Recorder
 
 DEADLINE = 30.0  # seconds: for what must happen; only a failure waits so long
 
@@ -114,8 +115,11 @@ class HostProcess:
         *,
         threads: int = 4,
         settings: dict[str, str] | None = None,
+        recorded: bool = False,
         **limits: int,
     ) -> None:
+        numbers = {**LIMITS, **limits}
+        self.recorder = Recorder(numbers["queue"], threads, numbers["connections"]) if recorded else None
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.control.settimeout(DEADLINE)
         self.messages: list[Any] = []  # received while waiting for something else
@@ -133,7 +137,7 @@ class HostProcess:
         inner.close()
         self._conns = 0
         self._peers: list[Peer] = []
-        self.tell(
+        start = (
             Atom("start"),
             {
                 Atom("name"): b"test",
@@ -142,9 +146,11 @@ class HostProcess:
                 Atom("threads"): threads,
                 Atom("log_level"): Atom("debug"),
                 Atom("settings"): {k.encode(): v.encode() for k, v in (settings or {}).items()},
-                Atom("limits"): {Atom(k): v for k, v in {**LIMITS, **limits}.items()},
+                Atom("limits"): {Atom(k): v for k, v in numbers.items()},
             },
         )
+        fds = [] if self.recorder is None else [self.recorder.fd]
+        socket.send_fds(self.control, [etf.encode(start)], fds)
 
     def __enter__(self) -> Self:
         return self
@@ -153,6 +159,8 @@ class HostProcess:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.control.close()
+        if self.recorder is not None:
+            self.recorder.close()
         for peer in self._peers:
             peer.close()
         if self.process.poll() is None:

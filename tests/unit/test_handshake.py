@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from gendriverd import etf
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom
-from gendriverd.handshake import greeting, parse_hello, read_frame, say_last
+from gendriverd.farewell import say_last
+from gendriverd.handshake import greeting, parse_hello, read_frame
 
 
 def reason(data: bytes) -> str:

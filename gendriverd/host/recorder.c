@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/* The memory of recorder.h. */
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "recorder.h"
+
+_Static_assert(sizeof(struct slot) == 256, "recorder.py knows it so");
+_Static_assert(sizeof(struct conn_record) == 32, "recorder.py knows it so");
+_Static_assert(sizeof(struct recorder) == 4096, "recorder.py knows it so");
+
+static struct recorder *here;
+static struct conn_record *conns;
+static struct slot *slots;
+
+uint64_t
+recorder_size(uint32_t n_slots, uint32_t n_conns)
+{
+	return sizeof(struct recorder) + (uint64_t)n_conns * sizeof(struct conn_record)
+	    + (uint64_t)n_slots * sizeof(struct slot);
+}
+
+/* Not the state alone: bits that differ from slot to slot, and from host to host. */
+static uint32_t
+tag(uint32_t index)
+{
+	return ((index + 1) * 2654435761u ^ here->key) << SLOT_TAG_SHIFT;
+}
+
+static void *
+map(int fd, uint64_t size)
+{
+	struct stat st;
+	void *at;
+
+	if (fd < 0)
+		return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (fstat(fd, &st) != 0 || (uint64_t)st.st_size != size)
+		at = MAP_FAILED;
+	else
+		at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return at;
+}
+
+int
+recorder_open(int fd, uint32_t n_slots, uint32_t n_conns)
+{
+	uint64_t size = recorder_size(n_slots, n_conns);
+	struct recorder *r = map(fd, size);
+
+	if (r == MAP_FAILED)
+		return -1;
+	here = r;
+	conns = (struct conn_record *)(r + 1);
+	slots = (struct slot *)(conns + n_conns);
+	r->layout = RECORDER_LAYOUT;
+	r->slots = n_slots;
+	r->conns = n_conns;
+	r->size = size;
+	for (uint32_t i = 0; i < n_slots; i++)
+		slot_set(&slots[i], SLOT_FREE, 0);
+	r->magic = RECORDER_MAGIC;
+	return 0;
+}
+
+struct recorder *
+recorder_here(void)
+{
+	return here;
+}
+
+struct slot *
+recorder_slot(uint32_t index)
+{
+	return &slots[index];
+}
+
+struct conn_record *
+recorder_conn(uint32_t index)
+{
+	return &conns[index];
+}
+
+uint32_t
+slot_index(const struct slot *s)
+{
+	return (uint32_t)(s - slots);
+}
+
+void
+slot_set(struct slot *s, enum slot_state state, unsigned seat)
+{
+	uint32_t word = tag(slot_index(s)) | seat << SLOT_SEAT_SHIFT | (uint32_t)state;
+
+	atomic_store_explicit(&s->word, word, memory_order_release);
+}
+
+uint32_t
+slot_check(const struct slot *s)
+{
+	uint64_t h = here->key;
+
+	h = (h ^ s->number) * 0x9e3779b97f4a7c15ull;
+	h = (h ^ s->conn) * 0x9e3779b97f4a7c15ull;
+	h = (h ^ ((uint64_t)s->cmd << 32 | s->id)) * 0x9e3779b97f4a7c15ull;
+	return (uint32_t)(h >> 32);
+}

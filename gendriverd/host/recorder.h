@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The recorder: what the daemon finds when this process has died. Memory that the
+ * daemon made, sealed and mapped; it is read only after the death, and nothing in
+ * it is trusted. gendriverd/recorder.py is its reader, and a test holds the two
+ * layouts together.
+ *
+ * A slot tells of one request, in one word: QUEUED until a worker takes it out,
+ * RUNNING from before dispatch, DONE from before the first byte of its reply can
+ * leave, FREE only after the kernel took the last. So what the daemon says of a
+ * call is true whenever the process dies: QUEUED never started, RUNNING may have
+ * run, and DONE was run but its reply may not have left.
+ *
+ * A connection's entry tells how many bytes the kernel took, and of the send under
+ * way. A dying thread finishes its sendmsg, but not what comes after it.
+ */
+#ifndef HOST_RECORDER_H
+#define HOST_RECORDER_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RECORDER_MAGIC 0x43524447u	/* "GDRC" */
+#define RECORDER_LAYOUT 1
+#define RECORDER_INLINE 183	/* bytes of params kept in their slot */
+#define RECORDER_TRACE 32
+#define RECORDER_NONE UINT32_MAX
+
+enum slot_state { SLOT_FREE, SLOT_QUEUED, SLOT_RUNNING, SLOT_DONE };
+
+/* word: state | seat << 3 | tag << 13. The tag is the slot's own, never 0 for all:
+ * memory that a driver overwrote by accident does not pass for a slot. */
+#define SLOT_SEAT_SHIFT 3
+#define SLOT_TAG_SHIFT 13
+
+#define SLOT_CALL 1u		/* flags: a call; else a cast */
+
+struct slot {
+	uint64_t number;	/* the host's, ascending */
+	uint64_t conn;		/* the daemon's number of its connection */
+	uint64_t queued_at, started_at;	/* ns of CLOCK_MONOTONIC; 0: not yet */
+	uint64_t deadline;	/* the same; 0: none */
+	uint64_t params_len;	/* without version byte; kept below if it fits */
+	_Atomic uint32_t word;
+	uint32_t id, cmd, flags;
+	uint32_t check;		/* slot_check of number, conn, id, cmd */
+	uint32_t reserved;
+	unsigned char params[1 + RECORDER_INLINE];	/* version byte first */
+};
+
+/* sent: the bytes that the kernel has taken, welcome included, << SENT_SHIFT, and */
+#define SENT_WHOLE 1u		/* they end with the end of a frame */
+#define SENT_BEHIND 2u		/* more waits in this process, of which no slot tells */
+#define SENT_FLAGS (SENT_WHOLE | SENT_BEHIND)
+#define SENT_SHIFT 2
+/* sending: bytes of the send under way, 0: none; and */
+#define SENDING_WHOLE 0x80000000u	/* they too end with the end of a frame */
+
+struct conn_record {
+	_Atomic uint64_t number;	/* 0: unused. Set before the first byte is sent */
+	_Atomic uint64_t sent;
+	_Atomic uint32_t sending;
+	uint32_t reserved[3];
+};
+
+enum death_kind { DEATH_NONE, DEATH_SIGNAL, DEATH_EXIT };
+
+/* Written once, by the thread that dies first. */
+struct death {
+	_Atomic uint32_t claimed;	/* by that thread */
+	_Atomic uint32_t kind;		/* set last: all below is there */
+	int32_t number;			/* of the signal, or the exit status */
+	int32_t code;			/* si_code */
+	uint32_t slot;			/* what the thread was running, or RECORDER_NONE */
+	uint32_t seat;
+	uint64_t address;		/* si_addr */
+	uint64_t pc;
+	uint32_t thread;		/* its id */
+	uint32_t depth;			/* of trace */
+	uint64_t trace[RECORDER_TRACE];	/* return addresses, innermost first */
+};
+
+struct recorder {
+	uint32_t magic, layout;
+	uint32_t slots, conns;
+	uint64_t size;			/* of all of it */
+	uint32_t key;			/* the tags' */
+	uint32_t reserved;
+	struct death death;
+	unsigned char pad[4096 - 32 - sizeof(struct death)];
+	/* struct conn_record[conns], then struct slot[slots] */
+};
+
+/* More than can wait or run: the loop's cache, and replies on their way out. */
+#define RECORDER_SPARE 288
+
+static inline uint32_t
+recorder_slots(uint32_t queue, uint32_t threads)
+{
+	return queue + threads + RECORDER_SPARE;
+}
+
+/* Map fd, made for so many slots and connections; fd -1: memory of this process alone,
+ * which nobody will read. 0, or -1: too small, or no memory. fd is closed. */
+int recorder_open(int fd, uint32_t slots, uint32_t conns);
+/* Bytes for so many. */
+uint64_t recorder_size(uint32_t slots, uint32_t conns);
+
+struct recorder *recorder_here(void);
+struct slot *recorder_slot(uint32_t index);
+struct conn_record *recorder_conn(uint32_t index);
+uint32_t slot_index(const struct slot *s);
+
+/* Number to word; for workers and the loop. Release: what was written before is there. */
+void slot_set(struct slot *s, enum slot_state state, unsigned seat);
+/* Over the fields that say which call it is. */
+uint32_t slot_check(const struct slot *s);
+
+#endif

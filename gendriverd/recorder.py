@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: MIT
+"""The recorder: memory that a host writes and the daemon reads when the host is dead (host/recorder.h has the layout).
+
+Nothing in it is trusted: it is copied, then checked, and what does not fit makes all of it worthless (`Untrusted`).
+The size is sealed before the host starts, so that no host can shorten it under the daemon's eyes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+MAGIC, LAYOUT = 0x43524447, 1
+SPARE = 288  # slots beyond what may wait or run
+NONE = 0xFFFFFFFF
+HEADER, CONN, SLOT = 4096, 32, 256
+_HEAD = struct.Struct("<IIIIQI")
+_KEY_AT = 24
+_DEATH_AT = 32
+_DEATH = struct.Struct("<IIiiIIQQII")
+_TRACE_MAX = 32
+_CONN = struct.Struct("<QQI")
+_SLOT = struct.Struct("<QQQQQQIIIII")
+_WORD_AT, _PARAMS_AT = 48, 72
+_INLINE = 183
+_STATE, _SEAT_SHIFT, _TAG_SHIFT = 7, 3, 13
+_CALL = 1
+_WHOLE, _BEHIND, _SENT_SHIFT = 1, 2, 2
+_SENDING_WHOLE = 0x80000000
+_MASK = (1 << 64) - 1
+_MULTIPLIER = 0x9E3779B97F4A7C15
+
+
+class Untrusted(Exception):
+    """The memory is not what a host writes: nothing in it counts."""
+
+
+class State(IntEnum):
+    QUEUED = 1  # never started
+    RUNNING = 2
+    DONE = 3  # answered, but the reply may not have left
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A slot in use. Times are nanoseconds of CLOCK_MONOTONIC, 0: not yet."""
+
+    state: State
+    seat: int
+    number: int
+    conn: int
+    id: int
+    command: int
+    call: bool
+    queued_at: int
+    started_at: int
+    deadline: int
+    params_len: int
+    params: bytes | None  # None: too long to be kept
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """How far a connection's output had come."""
+
+    sent: int  # bytes that the kernel had taken, by the host's last word
+    whole: bool  # they end with the end of a frame
+    behind: bool  # more waits in the host, and no slot tells of it
+    sending: int  # bytes of the send under way
+    sending_whole: bool  # they too end with the end of a frame
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """What the thread wrote that took the host down."""
+
+    signal: int | None
+    exit_status: int | None
+    code: int  # si_code
+    address: int
+    pc: int
+    thread: int
+    trace: tuple[int, ...]  # return addresses, innermost first
+    request: Request | None  # what it was running
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All of it, checked."""
+
+    connections: dict[int, Sent]
+    requests: list[Request]
+    death: Death | None
+
+
+class Recorder:
+    """One host's; `fd` goes to it with the start message. Close it when the host is reaped and read."""
+
+    def __init__(self, queue: int, threads: int, connections: int) -> None:
+        self.slots = queue + threads + SPARE
+        self.connections = connections
+        self.size = HEADER + connections * CONN + self.slots * SLOT
+        self._key = int.from_bytes(os.urandom(4), "little")
+        self.fd = os.memfd_create("gendriverd-recorder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(self.fd, self.size)
+            os.pwrite(self.fd, struct.pack("<I", self._key), _KEY_AT)
+            fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        except OSError:
+            os.close(self.fd)
+            raise
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def read(self) -> Record:
+        """What is there now. Raises Untrusted."""
+        data = os.pread(self.fd, self.size, 0)
+        if len(data) != self.size:
+            raise Untrusted(f"{len(data)} bytes of {self.size}")
+        magic, *about = _HEAD.unpack_from(data)
+        if magic == 0:  # the host died before it opened its recorder
+            return Record({}, [], None)
+        if (magic, *about) != (MAGIC, LAYOUT, self.slots, self.connections, self.size, self._key):
+            raise Untrusted("the head is overwritten")
+        slots = dict(self._used_slots(data))
+        return Record(dict(self._connections(data)), list(slots.values()), _death(data, slots))
+
+    def _connections(self, data: bytes) -> Iterator[tuple[int, Sent]]:
+        table = memoryview(data)[HEADER : HEADER + self.connections * CONN]
+        for at, number in enumerate(table.cast("Q")[:: CONN // 8].tolist()):
+            if number:
+                _, sent, sending = _CONN.unpack_from(table, at * CONN)
+                yield (
+                    number,
+                    Sent(
+                        sent >> _SENT_SHIFT,
+                        bool(sent & _WHOLE),
+                        bool(sent & _BEHIND),
+                        sending & ~_SENDING_WHOLE,
+                        bool(sending & _SENDING_WHOLE),
+                    ),
+                )
+
+    def _used_slots(self, data: bytes) -> Iterator[tuple[int, Request]]:
+        begin = HEADER + self.connections * CONN
+        table = memoryview(data)[begin:]
+        key = self._key
+        for index, said in enumerate(table.cast("I")[_WORD_AT // 4 :: SLOT // 4].tolist()):
+            word = said ^ ((index + 1) * 2654435761 ^ key) << _TAG_SHIFT & 0xFFFFFFFF
+            if word:
+                if word >> _TAG_SHIFT:
+                    raise Untrusted(f"slot {index} is overwritten")
+                yield index, self._request(table[index * SLOT : (index + 1) * SLOT], index, word)
+
+    def _request(self, slot: memoryview, index: int, word: int) -> Request:
+        number, conn, *times, params_len, _, id_, command, flags, check = _SLOT.unpack_from(slot)
+        if check != self._check(number, conn, command, id_) or not 1 <= word & _STATE <= 3:
+            raise Untrusted(f"slot {index} is overwritten")
+        params = bytes(slot[_PARAMS_AT + 1 : _PARAMS_AT + 1 + params_len]) if params_len <= _INLINE else None
+        seat, state = word >> _SEAT_SHIFT, State(word & _STATE)
+        return Request(
+            state,
+            seat,
+            number,
+            conn,
+            id_,
+            command,
+            bool(flags & _CALL),
+            times[0],
+            times[1],
+            times[2],
+            params_len,
+            params,
+        )
+
+    def _check(self, number: int, conn: int, command: int, id_: int) -> int:
+        folded = self._key
+        for part in (number, conn, command << 32 | id_):
+            folded = (folded ^ part) * _MULTIPLIER & _MASK
+        return folded >> 32
+
+
+def _death(data: bytes, slots: dict[int, Request]) -> Death | None:
+    _, kind, number, code, slot, seat, address, pc, thread, depth = _DEATH.unpack_from(data, _DEATH_AT)
+    if kind == 0:
+        return None
+    if kind > 2 or depth > _TRACE_MAX:
+        raise Untrusted("the word of the dying thread is overwritten")
+    request = slots.get(slot)
+    if request is not None and (request.state is not State.RUNNING or request.seat != seat):
+        request = None
+    return Death(
+        signal=number if kind == 1 else None,
+        exit_status=number if kind == 2 else None,
+        code=code,
+        address=address,
+        pc=pc,
+        thread=thread,
+        trace=struct.unpack_from(f"<{depth}Q", data, _DEATH_AT + _DEATH.size),
+        request=request,
+    )
