@@ -187,6 +187,8 @@ error_set(gd_res_t *res, const char *error)
 {
 	size_t len = strnlen(error, sizeof(res->error) - 1);
 
+	while (error[len] != '\0' && len > 0 && ((unsigned char)error[len] & 0xc0) == 0x80)
+		len--;		/* not inside a character */
 	memcpy(res->error, error, len);
 	res->error[len] = '\0';
 }

@@ -61,7 +61,7 @@ const char *
 conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len)
 {
 	struct conn *c = conns.stopping ? NULL : free_slot();
-	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
+	struct epoll_event event = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 
 	if (c == NULL) {
 		close(fd);
@@ -103,6 +103,15 @@ conn_ready(struct conn *c)
 	conns.ready_end = &c->next_ready;
 }
 
+void
+conn_broken(struct conn *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->broken = true;
+	pthread_mutex_unlock(&c->lock);
+	conn_ready(c);
+}
+
 static struct conn *
 take_ready(void)
 {
@@ -121,9 +130,13 @@ conn_event(uint64_t token, uint32_t events)
 
 	if (c->state == CONN_FREE || c->generation != (uint32_t)(token >> 32))
 		return;
-	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI))
 		c->ending = true;
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+	if (events & EPOLLHUP)
+		c->hup = true;
+	if ((events & EPOLLERR) && c->starved)	/* it is not read, and so would not be noticed */
+		conn_broken(c);
+	if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		c->readable = true;
 	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
 		pthread_mutex_lock(&c->lock);
@@ -144,8 +157,10 @@ abandon_calls(struct conn *c)
 		if (r == NULL)
 			continue;
 		atomic_store(&r->cancelled, true);
-		if (pool_withdraw(conns.pool, r))
+		if (pool_withdraw(conns.pool, r)) {
 			pool_give(conns.pool, r);
+			conns.fed = true;
+		}
 	}
 }
 
@@ -174,7 +189,7 @@ conn_free(struct conn *c)
 	c->fd = -1;
 	c->generation++;
 	c->broken = c->blocked = c->watched = false;
-	c->call_bytes = c->bytes_out = c->progress_at = 0;
+	c->flight_bytes = c->bytes_out = c->progress_at = 0;
 	pthread_mutex_unlock(&c->lock);
 	if (c->checking)
 		etf_check_end(&c->check);
@@ -186,7 +201,7 @@ conn_free(struct conn *c)
 	c->peer = NULL;
 	c->stash_len = c->stash_room = 0;
 	c->state = CONN_FREE;
-	c->readable = c->ending = c->eof = c->starved = c->checking = false;
+	c->readable = c->ending = c->hup = c->eof = c->starved = c->checking = false;
 	c->calls_read = c->casts_read = c->bytes_in = 0;
 	conns.open--;
 }
@@ -212,6 +227,7 @@ settled(struct conn *c, bool *broken)
 	done = c->calls.len == 0 && c->out.unsent == 0;
 	if (!done && (c->state != CONN_OPEN || c->eof))
 		c->watched = true;
+	conns.clock_runs |= c->blocked;
 	*broken = c->broken;
 	pthread_mutex_unlock(&c->lock);
 	return done;
@@ -260,10 +276,15 @@ attend(struct conn *c)
 	}
 	switch (c->state) {
 	case CONN_OPEN:
-		/* It has asked all, and heard all: nothing unread is left to reset. */
-		if (c->eof && done && !more && !c->starved)
+		if (!c->eof || more || c->starved)
+			return more;
+		/* It has asked all, and heard all: nothing unread is left to reset. Or it
+		 * hears nothing any more. */
+		if (!done && c->hup)
+			c->reason = "peer_gone";
+		if (done || c->hup)
 			conn_free(c);
-		return more;
+		return false;
 	case CONN_CLOSING:
 		if (c->readable && !conn_discard(c))
 			c->eof = true;
@@ -296,6 +317,7 @@ take_attention(void)
 			pthread_mutex_lock(&c->lock);
 			c->attended = false;
 			pthread_mutex_unlock(&c->lock);
+			c->starved = false;	/* perhaps there is room now */
 			if (c->state != CONN_FREE)
 				conn_ready(c);
 		}
@@ -307,10 +329,10 @@ conns_attend(void)
 {
 	struct conn *last;
 
+	take_attention();
 	if (conns.fed && conns.starving)
 		conns_fed();
 	conns.fed = false;
-	take_attention();
 	if (conns.ready == NULL)
 		return false;
 	/* Once round: a connection with more goes behind all others. */

@@ -45,7 +45,7 @@ struct conn {
 	bool broken;			/* sending failed: nobody is there */
 	uint64_t progress_at;		/* ns: when bytes last went out, or began to wait */
 	struct ids calls;		/* in flight */
-	uint64_t call_bytes;		/* their frames */
+	uint64_t flight_bytes;		/* the frames of calls and casts that wait or run */
 	uint64_t bytes_out;
 	struct queue unsent;		/* answered, their replies not yet sent: by end_at */
 	struct conn_record *record;
@@ -56,7 +56,8 @@ struct conn {
 	uint32_t slot;
 	enum conn_state state;
 	bool readable;			/* there may be something to read */
-	bool ending;			/* epoll spoke of an end: read up to it */
+	bool ending;			/* epoll spoke of an end, or of urgent data: a short read is not all */
+	bool hup;			/* the peer hears nothing any more */
 	bool eof;			/* the peer has said all */
 	bool starved;			/* a cast waits for a free request */
 	bool queued;			/* in the loop's list of connections with work */
@@ -121,6 +122,7 @@ extern struct conns {
 	bool stopping;			/* loop */
 	bool fed;			/* loop: it gave requests back to the pool itself */
 	bool starving;			/* loop: a connection waits for that */
+	bool clock_runs;		/* loop: a client does not read, that is new */
 	struct conn *ready, **ready_end;	/* loop: connections with work */
 	pthread_mutex_t attention_lock;	/* guards the two below */
 	uint32_t *attention;		/* slots a worker wants looked at */
@@ -129,6 +131,8 @@ extern struct conns {
 
 /* Loop. Put c into the list of connections with work. */
 void conn_ready(struct conn *c);
+/* Loop. Nobody is there any more: c ends when it is next looked at, soon. */
+void conn_broken(struct conn *c);
 /* Loop. End c after what was accepted is answered: the first reason stays. */
 void conn_close_with(struct conn *c, const char *goodbye);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* The clock of connections, and the end of all of them: drain, stop. Loop thread. */
+#include <sched.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -57,12 +58,14 @@ conns_tick(uint64_t now)
 	}
 	if (now >= looked + LOOK_AGAIN) {
 		looked = now;
-		running = false;
+		running = conns.clock_runs = false;
 		for (uint32_t i = 0; i < conns.used; i++)
 			if (conns.slots[i].state != CONN_FREE)
 				running |= check_clock(&conns.slots[i], now);
 	}
-	if ((running || conns.timed > 0) && (deadline == 0 || deadline > looked + LOOK_AGAIN))
+	if (conns.fed && conns.starving)
+		return now;
+	if ((running || conns.clock_runs || conns.timed > 0) && (deadline == 0 || deadline > looked + LOOK_AGAIN))
 		deadline = looked + LOOK_AGAIN;
 	return deadline;
 }
@@ -115,6 +118,11 @@ conns_give_up(void)
 		if (c->state == CONN_CLOSING)
 			conn_put_goodbye(c, c->reason);
 		conn_flush(c);
+		while (c->sending) {	/* it never waits for the peer */
+			pthread_mutex_unlock(&c->lock);
+			sched_yield();
+			pthread_mutex_lock(&c->lock);
+		}
 		shutdown(c->fd, SHUT_WR);
 		pthread_mutex_unlock(&c->lock);
 	}

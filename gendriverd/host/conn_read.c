@@ -97,9 +97,7 @@ receive(struct conn *c, unsigned char *at, size_t room)
 		c->eof = true;
 	else if (errno != EAGAIN && errno != EWOULDBLOCK) {
 		c->eof = true;
-		pthread_mutex_lock(&c->lock);
-		c->broken = true;	/* reset: nobody is there */
-		pthread_mutex_unlock(&c->lock);
+		conn_broken(c);		/* reset: nobody is there */
 	}
 	return 0;
 }
@@ -169,11 +167,8 @@ conn_read(struct conn *c)
 		return false;
 	code = c->stash_len > 0 ? read_stash(c) : read_shared(c);
 	flush(c);
-	if (code == ENDED && c->state == CONN_OPEN) {	/* out of memory */
-		pthread_mutex_lock(&c->lock);
-		c->broken = true;
-		pthread_mutex_unlock(&c->lock);
-	}
+	if (code == ENDED && c->state == CONN_OPEN)	/* out of memory */
+		conn_broken(c);
 	c->starved = code == STARVED;
 	conns.starving |= c->starved;
 	return code == AGAIN || (code == TAKEN && c->readable);

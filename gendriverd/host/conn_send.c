@@ -110,7 +110,7 @@ send_out(struct conn *c, struct queue *freed)
 	ssize_t sent;
 	int n, failure;
 
-	while ((n = output_front(&c->out, iov, VECTORS)) > 0) {
+	while (!c->broken && (n = output_front(&c->out, iov, VECTORS)) > 0) {
 		c->writable_again = false;
 		record_sending(c, total(iov, n));
 		pthread_mutex_unlock(&c->lock);
@@ -128,7 +128,7 @@ send_out(struct conn *c, struct queue *freed)
 			break;
 		} else if (!c->writable_again) {
 			record_sent(c, 0);
-			c->blocked = true;
+			c->blocked = c->watched = true;	/* the loop's clock runs now */
 			if (c->progress_at == 0)
 				c->progress_at = now_ns();
 			break;
@@ -245,7 +245,7 @@ static void
 forget_call(struct conn *c, const struct request *r)
 {
 	ids_remove(&c->calls, r->id);
-	c->call_bytes -= r->bytes;
+	c->flight_bytes -= r->bytes;
 }
 
 /* Lock held. The slot tells of r until its reply has left. */
@@ -272,11 +272,15 @@ conn_done(struct request *r, struct answer *answer, struct queue *freed)
 	struct conn *c;
 	bool taken = false;
 
-	if (!r->syn || (c = lock_connection(r)) == NULL) {
+	if ((c = lock_connection(r)) == NULL) {
 		queue_push(freed, r);
 		return false;
 	}
-	if (ids_find(&c->calls, r->id) == r)
+	if (!r->syn) {
+		c->flight_bytes -= r->bytes;
+		call_attention(c);	/* if it waits for room */
+		queue_push(freed, r);
+	} else if (ids_find(&c->calls, r->id) == r)
 		taken = answer_call(c, r, answer, freed);
 	else			/* it was given up already */
 		queue_push(freed, r);

@@ -16,11 +16,24 @@
 
 /* Lock held. */
 static bool
-over_limit(const struct conn *c, size_t bytes)
+over_bytes(const struct conn *c, size_t bytes)
 {
-	const struct limits *l = &conns.start->limits;
+	return c->flight_bytes + bytes > conns.start->limits.in_flight_bytes;
+}
 
-	return c->calls.len >= l->in_flight || c->call_bytes + bytes > l->in_flight_bytes;
+/* A cast that is larger than all that may be in flight goes alone. */
+static bool
+cast_fits(struct conn *c, size_t bytes)
+{
+	bool fits;
+
+	pthread_mutex_lock(&c->lock);
+	if ((fits = c->flight_bytes == 0 || !over_bytes(c, bytes)))
+		c->flight_bytes += bytes;
+	else
+		c->watched = true;	/* whoever ends a request calls for attention */
+	pthread_mutex_unlock(&c->lock);
+	return fits;
 }
 
 static void
@@ -75,12 +88,13 @@ take_call(struct conn *c, const unsigned char *frame, size_t len, const struct e
 	pthread_mutex_lock(&c->lock);
 	if (ids_find(&c->calls, e->id) != NULL) {
 		code = ENDED;
-	} else if (r == NULL || over_limit(c, len) || ids_add(&c->calls, r) != 0) {
+	} else if (r == NULL || c->calls.len >= conns.start->limits.in_flight
+	    || over_bytes(c, len) || ids_add(&c->calls, r) != 0) {
 		conn_put_failed(c, e->id, "overloaded");
 	} else {
 		own = buffer_to_keep(c, frame, len, e);
 		if (request_set_params(r, e->params, e->params_len, own) == 0) {
-			c->call_bytes += len;
+			c->flight_bytes += len;
 			queue_push(batch, r);
 			r = NULL;
 		} else {
@@ -107,12 +121,16 @@ take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct e
 
 	if (r == NULL)
 		return STARVED;
+	if (!cast_fits(c, len)) {
+		pool_give(conns.pool, r);
+		return STARVED;
+	}
 	own = buffer_to_keep(c, frame, len, e);
 	set_options(r, c, e, false);
 	r->bytes = len;
 	if (request_set_params(r, e->params, e->params_len, own) != 0) {
 		pool_give(conns.pool, r);
-		return STARVED;
+		return ENDED;		/* out of memory */
 	}
 	if (own != NULL)
 		c->stash = NULL;
@@ -148,18 +166,28 @@ answer_pong(struct conn *c, uint32_t id)
 }
 
 static enum taken
+refuse_call(struct conn *c, uint32_t id)
+{
+	bool taken;
+
+	pthread_mutex_lock(&c->lock);
+	if (!(taken = ids_find(&c->calls, id) != NULL))
+		conn_put_failed(c, id, "bad_request");
+	pthread_mutex_unlock(&c->lock);
+	if (!taken)
+		return TAKEN;
+	conn_close_with(c, "duplicate_id");
+	return ENDED;
+}
+
+static enum taken
 take_message(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
 {
 	struct envelope e;
 	int code = envelope_parse(&c->check, frame, len, &e);
 
 	if (code == ENV_BAD_REQUEST) {
-		if (e.kind == ENV_CALL) {
-			pthread_mutex_lock(&c->lock);
-			conn_put_failed(c, e.id, "bad_request");
-			pthread_mutex_unlock(&c->lock);
-		}
-		return TAKEN;
+		return e.kind == ENV_CALL ? refuse_call(c, e.id) : TAKEN;
 	}
 	if (code != 0) {
 		conn_close_with(c, "bad_envelope");

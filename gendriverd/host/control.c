@@ -14,6 +14,8 @@
 #include "settings.h"
 #include "term.h"
 
+#define EXIT_REFUSED 100
+
 struct waiting {
 	struct waiting *next;
 	size_t len;
@@ -58,9 +60,11 @@ control_send(gd_out *m)
 {
 	struct waiting *w;
 
-	if (gd_out_done(m) == 1 && (waiting != NULL || !send_now(m->buf, m->len))) {
+	if (gd_out_done(m) != 1)
+		abort();	/* no memory: the daemon would wait for it for ever */
+	if (waiting != NULL || !send_now(m->buf, m->len)) {
 		if ((w = malloc(sizeof(*w) + m->len)) == NULL)
-			abort();	/* the daemon would wait for it for ever */
+			abort();
 		w->next = NULL;
 		w->len = m->len;
 		memcpy(w->data, m->buf, m->len);
@@ -83,11 +87,32 @@ control_flush(void)
 	return waiting != NULL;
 }
 
+void
+control_drain(void)
+{
+	struct pollfd p = { .fd = CONTROL_FD, .events = POLLOUT };
+
+	while (control_flush() && (poll(&p, 1, -1) >= 0 || errno == EINTR))
+		continue;
+}
+
+int
+control_refuse(const char *why)
+{
+	gd_out m;
+
+	control_begin(&m, "refuse", 2);
+	gd_put_text(&m, why);
+	control_send(&m);
+	control_drain();
+	return EXIT_REFUSED;
+}
+
 /* A packet and the descriptor that came with it, or -1. Length; 0: the end. */
 static ssize_t
 receive(int flags, int *fd)
 {
-	union { struct cmsghdr align; char space[CMSG_SPACE(sizeof(int))]; } control;
+	union { struct cmsghdr align; char space[CMSG_LEN(sizeof(int))]; } control;	/* for one */
 	struct iovec iov = { packet, sizeof(packet) };
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1,

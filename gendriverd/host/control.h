@@ -46,6 +46,10 @@ int control_watch(void);
 void control_send(gd_out *m);
 /* Loop. Send what waits; true: more is waiting. */
 bool control_flush(void);
+/* At the end: wait until all is sent, or the daemon is gone. */
+void control_drain(void);
+/* {refuse, Why}, sent before it returns. The exit code that must follow. */
+int control_refuse(const char *why);
 /* Any thread. Sent now or not at all. `m` is freed. */
 bool control_try(gd_out *m);
 

@@ -11,6 +11,7 @@
 
 #define MAX_ID 0x7fffffffu
 #define MAX_CMD 0x3fffffffu
+#define MAX_OPTIONS 64		/* pairs: they are read in one go */
 
 /* A validated frame: a tuple of c->elems elements, or more. */
 struct frame {
@@ -81,7 +82,7 @@ options(gd_in in, struct envelope *e)
 {
 	size_t pairs;
 
-	if (gd_get_map(&in, &pairs) != 0)
+	if (gd_get_map(&in, &pairs) != 0 || pairs > MAX_OPTIONS)
 		return false;
 	while (pairs-- > 0)
 		if (!option(&in, e))

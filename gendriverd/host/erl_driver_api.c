@@ -18,7 +18,7 @@ static void *
 must(void *p)
 {
 	if (p == NULL)
-		abort();	/* as the VM does */
+		abort();	/* no driver checks */
 	return p;
 }
 
@@ -57,7 +57,7 @@ erl_drv_mutex_create(char *name)
 {
 	ErlDrvMutex *m = must(malloc(sizeof(*m)));
 
-	m->name = name;
+	m->name = name != NULL ? must(strdup(name)) : NULL;	/* the caller's may be on its stack */
 	pthread_mutex_init(&m->lock, NULL);
 	return m;
 }
@@ -66,6 +66,7 @@ void
 erl_drv_mutex_destroy(ErlDrvMutex *m)
 {
 	pthread_mutex_destroy(&m->lock);
+	free(m->name);
 	free(m);
 }
 
@@ -98,7 +99,7 @@ erl_drv_cond_create(char *name)
 {
 	ErlDrvCond *c = must(malloc(sizeof(*c)));
 
-	c->name = name;
+	c->name = name != NULL ? must(strdup(name)) : NULL;
 	pthread_cond_init(&c->cond, NULL);
 	return c;
 }
@@ -107,6 +108,7 @@ void
 erl_drv_cond_destroy(ErlDrvCond *c)
 {
 	pthread_cond_destroy(&c->cond);
+	free(c->name);
 	free(c);
 }
 
@@ -139,7 +141,7 @@ erl_drv_rwlock_create(char *name)
 {
 	ErlDrvRWLock *l = must(malloc(sizeof(*l)));
 
-	l->name = name;
+	l->name = name != NULL ? must(strdup(name)) : NULL;
 	pthread_rwlock_init(&l->lock, NULL);
 	return l;
 }
@@ -148,6 +150,7 @@ void
 erl_drv_rwlock_destroy(ErlDrvRWLock *l)
 {
 	pthread_rwlock_destroy(&l->lock);
+	free(l->name);
 	free(l);
 }
 

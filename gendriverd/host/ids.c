@@ -10,7 +10,8 @@
 static size_t
 home(const struct ids *s, uint32_t id)
 {
-	return (id * 0x9E3779B1u) & (s->room - 1);	/* Knuth's multiplicative hash */
+	/* Knuth's multiplicative hash: the product's high bits. */
+	return ((uint64_t)(id * 0x9E3779B1u) * s->room) >> 32;
 }
 
 static size_t

@@ -7,6 +7,7 @@
  * workers leave, destroy runs, and the process ends with 0.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,7 +106,8 @@ say_closed(const struct conn *c)
 	control_send(&m);
 }
 
-static void
+/* False: there is more to say than a message holds. */
+static bool
 say_ready(const struct driver *d)
 {
 	size_t commands = 0, atoms = 0;
@@ -132,7 +134,12 @@ say_ready(const struct driver *d)
 		gd_put_nil(&m);
 	gd_put_atom(&m, "source");
 	gd_put_text(&m, GD_SOURCE);
+	if (gd_out_done(&m) != 1) {
+		gd_out_free(&m);
+		return false;
+	}
 	control_send(&m);
+	return true;
 }
 
 static void
@@ -238,9 +245,11 @@ watch_control(bool waits)
 static int
 sleep_ms(uint64_t when, uint64_t now)
 {
+	uint64_t ms = when > now ? (when - now + MS - 1) / MS : 0;
+
 	if (when == 0)
 		return -1;
-	return when <= now ? 0 : (int)((when - now + MS - 1) / MS);
+	return ms < INT_MAX ? (int)ms : INT_MAX;
 }
 
 /* Move through the phases; true: all is done. */
@@ -327,11 +336,11 @@ loop_run(const struct start *start, struct driver *driver)
 		fprintf(stderr, "gendriver-host: cannot start the workers: %s\n", strerror(errno));
 		return 111;
 	}
-	say_ready(driver);
+	if (!say_ready(driver))
+		return control_refuse("the names of the driver's commands and atoms take more than 64 KiB");
 	serve();
 	pool_free(loop.pool);
 	driver_close(driver);
-	while (control_flush())
-		;	/* the daemon reads until our end */
+	control_drain();
 	return 0;
 }

@@ -21,20 +21,6 @@
 #include "log.h"
 #include "loop.h"
 #include "recorder.h"
-#include "term.h"
-
-#define EXIT_REFUSED 100
-
-static int
-refuse(const char *why)
-{
-	gd_out m;
-
-	control_begin(&m, "refuse", 2);
-	gd_put_text(&m, why);
-	control_send(&m);
-	return EXIT_REFUSED;
-}
 
 static int
 has_control_channel(void)
@@ -68,10 +54,10 @@ main(int argc, char **argv)
 	signal(SIGINT, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);	/* a core holds up every answer for its writing */
 	if (control_start(&start, why, sizeof(why)) != 0)
-		return refuse(why);
+		return control_refuse(why);
 	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
 	    start.limits.connections) != 0)
-		return refuse("the recorder is not of the size that the limits ask for");
+		return control_refuse("the recorder is not of the size that the limits ask for");
 	if (crash_stack_new() != 0 || crash_watch() != 0)
 		return 111;
 	log_level_set(start.log_level);
@@ -80,7 +66,7 @@ main(int argc, char **argv)
 		return 111;
 	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0
 	    || driver_open(&driver, why, sizeof(why)) != 0)
-		return refuse(why);
+		return control_refuse(why);
 	code = loop_run(&start, &driver);
 	crash_unwatch();
 	return code;

@@ -69,7 +69,8 @@ int gd_get_big(gd_in *in, int *sign, unsigned char *magnitude, size_t *size);
 
 /* An atom's name, UTF-8 (Latin-1 of ATOM_EXT as it came: ASCII in practice). */
 int gd_get_atom(gd_in *in, const char **name, size_t *size);
-/* 0 when the next term is just this atom, and moves past it; else GD_ETYPE. */
+/* 0 when the next term is just this atom, and moves past it; else GD_ETYPE, or
+ * GD_EEND where nothing follows. */
 int gd_get_atom_is(gd_in *in, const char *name);
 int gd_get_bool(gd_in *in, int *value);
 

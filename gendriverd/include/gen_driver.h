@@ -89,7 +89,7 @@ typedef struct gd_res_t {
 	gd_out out;		/* new drivers: put the reply here */
 } gd_res_t;
 
-/* Answer {error, Error} instead of anything put. Longer than 63 bytes: cut. */
+/* Answer {error, Error} instead of anything put. UTF-8; longer than 63 bytes: cut. */
 void error_set(gd_res_t *res, const char *error);
 /* 1 after error_set, else 0. */
 int error_occurred(gd_res_t *res);
@@ -109,7 +109,9 @@ void gd_log(enum gd_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Inside dispatch only. */
-int gd_cancelled(void);		/* 1: the caller has cancelled, or is gone */
+/* 1: the caller has cancelled, or its connection is closed. A TCP client that only stops
+ * talking may still listen: it counts as there until something sent to it is refused. */
+int gd_cancelled(void);
 int64_t gd_deadline(void);	/* nanoseconds of CLOCK_MONOTONIC; 0: none */
 
 /* A command with a name: callers may say it instead of the number. */

@@ -7,11 +7,12 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "gen_driver.h"
 
-enum { WAIT = 1, NOTE, NOTES, SEAT, UNTIL_CANCELLED, HAS_DEADLINE, THREAD_CALLS, NOTE_WAIT };
+enum { WAIT = 1, NOTE, NOTES, SEAT, UNTIL_CANCELLED, HAS_DEADLINE, THREAD_CALLS, NOTE_WAIT, SAY_ERROR };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards notes */
 static int64_t *notes;
@@ -57,6 +58,18 @@ give_notes(gd_res_t *res)
 }
 
 static void
+say_error(gd_req_t *req, gd_res_t *res)
+{
+	const void *text;
+	char copy[256] = "";
+	size_t size;
+
+	if (gd_get_binary(&req->in, &text, &size) == 0 && size < sizeof(copy))
+		memcpy(copy, text, size);
+	error_set(res, copy);
+}
+
+static void
 dispatch(gd_req_t *req, gd_res_t *res, void *drv, void *trd)
 {
 	int *calls = trd;
@@ -89,6 +102,9 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv, void *trd)
 	case NOTE_WAIT:
 		note(req, res);
 		wait_at_gate(res);
+		break;
+	case SAY_ERROR:
+		say_error(req, res);
 		break;
 	default:
 		error_set(res, "command");
