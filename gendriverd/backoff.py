@@ -18,7 +18,7 @@ class Backoff:
 
     def failures(self, before: int, lived: float) -> int:
         """How many deaths count after one more; `lived` is how long that host was ready."""
-        return 1 if lived >= self.healthy_after else before + 1
+        return 1 if lived > 0 and lived >= self.healthy_after else before + 1
 
     def delay(self, failures: int, chance: float) -> float:
         """Seconds before the next start; `chance` is a random number in [0, 1). Never above `max`, jitter or not."""

@@ -19,6 +19,7 @@ from gendriverd.errors import ExitCode, GendriverdError
 DEFAULT_CONFIG = "/etc/gendriverd/gendriverd.toml"
 DEFAULT_CONNECT = "tcp://127.0.0.1:9900"
 
+TIMEOUT_MAX = 1_000_000
 EPILOG = """\
 examples:
   gendriverd check --config my.toml                      is it right, do its drivers load?
@@ -71,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     call.add_argument("--connect", metavar="URL", default=DEFAULT_CONNECT, help="where it listens (%(default)s)")
-    call.add_argument("--timeout", metavar="S", type=float, default=5.0, help="seconds to wait (%(default)s)")
+    call.add_argument("--timeout", metavar="S", type=_seconds, default=5.0, help="seconds to wait (%(default)s)")
     call.add_argument("--key", metavar="N", type=_key, help="requests with one key run in order on one worker")
     call.add_argument("--cast", action="store_true", help="do not wait for an answer")
     call.add_argument("instance", metavar="INSTANCE")
@@ -114,15 +115,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def overrides(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[tuple[str, ...], tuple[str, object]]:
     """Settings of [daemon] said outside the file: (where, value). Flags win over the environment."""
     said: dict[tuple[str, ...], tuple[str, object]] = {}
+
+    def here(key: str, value: object) -> object:
+        """Paths in the file are relative to it; these, as any argument, to where the command runs."""
+        if key == "driver_path" and isinstance(value, list):
+            return [str(Path(path).absolute()) for path in value]
+        return str(Path(value).absolute()) if key == "host" and isinstance(value, str) else value
+
     for key, separator in (("listen", ","), ("driver_path", ":"), ("log_level", ""), ("log_format", ""), ("host", "")):
         name = f"GENDRIVERD_{key.upper()}"
         text = environ.get(name, "")
         if text:
             value: object = [part for part in text.split(separator) if part] if separator else text
-            said["daemon", key] = (name, value)
+            said["daemon", key] = (name, here(key, value))
         flag = getattr(options, key, None)
         if flag is not None:
-            said["daemon", key] = (f"--{key.replace('_', '-')}", flag)
+            said["daemon", key] = (f"--{key.replace('_', '-')}", here(key, flag))
     return said
 
 
@@ -162,20 +170,30 @@ def _key(text: str) -> int:
     return number
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds <= TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"a timeout is 0 to {TIMEOUT_MAX} seconds")
+    return seconds
+
+
 def _serve(options: argparse.Namespace) -> int:
     import trio
 
     from gendriverd.config import load
     from gendriverd.daemon import Daemon
-    from gendriverd.log import configure, get_log
+    from gendriverd.log import Writer, configure, get_log
 
     _fill_standard_descriptors()
     config = load(options.config, overrides(options, os.environ))
-    configure(config.daemon.log_level, config.daemon.log_format)
+    writer = Writer()
+    configure(config.daemon.log_level, config.daemon.log_format, writer=writer)
     try:
         trio.run(Daemon(config, options.config, get_log()).run)
     except ExceptionGroup as group:
         raise _innermost(group) from group
+    finally:
+        writer.close()
     return ExitCode.OK
 
 
@@ -206,6 +224,8 @@ def _fill_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")  # noqa: SIM115 (for the life of the process)
 
 
 def _innermost(error: Exception) -> Exception:

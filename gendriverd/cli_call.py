@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 
@@ -13,7 +14,7 @@ from gendriverd.client.sync import connect
 from gendriverd.etf import Atom, EtfError, Term
 
 # sysexits.h
-EX_ERROR, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_TEMPFAIL = 1, 2, 65, 69, 70, 75
+EX_ERROR, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL = 1, 2, 65, 69, 70, 74, 75
 
 
 def run_call(
@@ -23,7 +24,8 @@ def run_call(
 
     0: any reply, or a cast handed over; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown
     command; 65: a malformed term, or one the service does not take; 69: nobody answers, or the instance is not there;
-    75: it never started, try again; 70: it may have run and failed, or it never started and trying again is no use.
+    74: the reply came and could not be written; 75: it never started, try again; 70: it may have run and failed, or it
+    never started and trying again is no use.
     """
     try:
         params = None if term is None else _said(erlterm.parse(term))
@@ -48,7 +50,14 @@ def run_call(
         return _say(EX_DATAERR, str(exc))
     except ValueError as exc:
         return _say(EX_USAGE, str(exc))
-    print(erlterm.format(answer))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        print(erlterm.format(answer), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        return _say(EX_IOERR, f"the reply cannot be written: {exc.strerror}")
     return EX_ERROR if _is_error(answer) else 0
 
 

@@ -178,12 +178,16 @@ def load(path: Path, overrides: Mapping[KeyPath, tuple[str, object]] = MappingPr
             denied = isinstance(error, PermissionError)
             code = ExitCode.NO_PERMISSION if denied else ExitCode.CONFIG
             raise ConfigError([f"{file}: cannot be read: {error.strerror}"], code) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:  # an integer of thousands of digits is one too
             problems.append(_syntax_problem(file, error))
+        except RecursionError:
+            problems.append(f"{file}: is nested too deep")
     if problems:
         raise ConfigError(problems)
     for key, (_, value) in overrides.items():
-        merged.setdefault(key[0], {})[key[1]] = value
+        table = merged.setdefault(key[0], {})
+        if isinstance(table, dict):  # else it is refused below
+            table[key[1]] = value
     return validate(merged, source)
 
 
@@ -259,7 +263,7 @@ def _sentence(error: ErrorDetails) -> str:
     if error["loc"][-1] == "[key]":
         return f"an instance's name is 1 to 64 of a-z, 0-9, _ and -, which {path[-1]!r} is not"
     depth = len(path) - 1
-    while depth > 0 and path[depth].isdecimal():
+    while depth > 0 and path[depth].isdecimal() and error["type"] != "extra_forbidden":
         depth -= 1  # an element of an array: the key is what holds it
     table, key = ".".join(path[:depth]), path[depth]
     section = f"[{table}]" if table else "the configuration"

@@ -21,6 +21,7 @@ from gendriverd.log import Log
 from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
 from gendriverd.supervisor import Supervisor
 
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP does not stop, but must not kill either
 MARGIN = 10.0  # seconds beyond drain and stop limits until the daemon leaves whatever happens
 
 
@@ -43,8 +44,10 @@ class Daemon:
         if not self._config.enabled():
             self._log.warning("no_instances", path=str(self._path))
         # Once the receiver is gone nothing is left to stop: one more signal must not spoil the exit code.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, no host's end could be told
+        with trio.open_signal_receiver(*STOPPING) as signals:
             listeners = open_listeners(self._config.daemon, self._passed)
             try:
                 await self._serve(listeners, signals)
@@ -54,15 +57,16 @@ class Daemon:
         self._log.info("stopped")
 
     async def _serve(self, listeners: list[Listener], signals: AsyncIterator[int]) -> None:
-        async with trio.open_nursery() as background, trio.open_nursery() as accepting:
+        async with trio.open_nursery() as background:
             background.start_soon(self._stay_alive)
             await background.start(self._supervise, background)
-            for listener in listeners:
-                accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
-                self._log.info("listening", address=listener.address)
-            background.start_soon(self._report)
-            await self._wait_for_stop(signals)
-            accepting.cancel_scope.cancel()
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
+                    self._log.info("listening", address=listener.address)
+                background.start_soon(self._report)
+                await self._wait_for_stop(signals)
+                accepting.cancel_scope.cancel()
             for listener in listeners:
                 listener.close()
             self._supervisor.stop()
@@ -83,9 +87,8 @@ class Daemon:
         self, background: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         await self._supervisor.run(task_status=task_status)
-        if self._supervisor.stopping:
-            await self._turned_away.wait()
-            background.cancel_scope.cancel()
+        await self._turned_away.wait()
+        background.cancel_scope.cancel()
 
     async def _force(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         """A second signal, or a stop that takes too long."""
@@ -98,7 +101,7 @@ class Daemon:
         everything.cancel()
 
     async def _report(self) -> None:
-        """READY once every instance is running or has failed for good, then every change of the status line."""
+        """READY once every instance has come up or failed to, then every change of the status line."""
         await self._supervisor.wait_settled()
         status = self._supervisor.status()
         self._log.info("ready", status=status)

@@ -246,8 +246,13 @@ def _to_improper(term: ImproperList, depth: int) -> Any:
 def _to_map(term: dict[Term, Term], depth: int) -> Any:
     # As bytes: erlang-py's own classes cannot be keys of one dict safely.
     parts = [struct.pack(">I", len(term))]
+    keys = set()
     for key, value in term.items():
-        parts += [_body(key, depth), _body(value, depth)]
+        encoded = _body(key, depth)
+        if encoded in keys:
+            raise EtfError(f"a dict with two keys that are one in Erlang: {key!r:.60}")
+        keys.add(encoded)
+        parts += [encoded, _body(value, depth)]
     return erlang.OtpErlangFunction(_MAP, b"".join(parts))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from typing import NoReturn
 
 import trio
@@ -73,13 +74,17 @@ def parse_hello(data: bytes) -> str:
 
 
 class Handshakes:
-    """At most `handshake_pending` at once; as many again are told that it is busy; the rest is closed at once."""
+    """At most `handshake_pending` that have not said hello, and for each instance as many that wait for it; as many
+    again are told that it is busy; the rest is closed at once.
+    """
 
     def __init__(self, supervisor: Supervisor, config: DaemonConfig, log: Log) -> None:
         self._supervisor = supervisor
         self._config = config
         self._log = log
-        self._pending = 0
+        self._serving = 0
+        self._pending = 0  # of those: have not said hello
+        self._waiting_for: Counter[str] = Counter()  # the others, by instance
         self._stopping = False
         self._waiting: set[trio.CancelScope] = set()
         self._idle = trio.Event()
@@ -91,7 +96,7 @@ class Handshakes:
         self._stopping = True
         for scope in self._waiting:
             scope.cancel()
-        if self._pending:
+        if self._serving:
             with trio.move_on_after(LINGER):
                 await self._idle.wait()
 
@@ -109,7 +114,7 @@ class Handshakes:
             self._log.exception("handshake_error", peer=peer)
 
     async def _admit(self, client: Socket, peer: str) -> None:
-        self._pending += 1
+        self._serving += 1
         about = {"peer": peer}
         try:
             await self._shake(client, about)
@@ -117,8 +122,8 @@ class Handshakes:
             self._log_refusal(about, refusal.reason)
             await say_last(client, refused(refusal.reason))
         finally:
-            self._pending -= 1
-            if self._stopping and not self._pending:
+            self._serving -= 1
+            if self._stopping and not self._serving:
                 self._idle.set()
 
     async def _turn_away(self, client: Socket, peer: str) -> None:
@@ -135,15 +140,33 @@ class Handshakes:
         with trio.move_on_after(self._config.handshake_timeout) as scope:
             self._waiting.add(scope)
             try:
-                await send_all(client, greeting())
-                about["instance"] = parse_hello(await read_frame(client))
+                about["instance"] = await self._hear(client)
                 instance = self._supervisor.find(about["instance"])
                 late = "unavailable"
-                await self._hand_over(instance, client, about)
+                await self._wait_in_line(instance, client, about)
             finally:
                 self._waiting.remove(scope)
             return
         raise HandshakeRefused("draining" if self._stopping else late)
+
+    async def _hear(self, client: Socket) -> str:
+        """Greet it; the instance it asks for."""
+        self._pending += 1
+        try:
+            await send_all(client, greeting())
+            return parse_hello(await read_frame(client))
+        finally:
+            self._pending -= 1
+
+    async def _wait_in_line(self, instance: Instance, client: Socket, about: dict[str, str]) -> None:
+        """An instance that does not come up costs the others no place."""
+        if self._waiting_for[instance.name] >= self._config.handshake_pending:
+            raise HandshakeRefused("busy")
+        self._waiting_for[instance.name] += 1
+        try:
+            await self._hand_over(instance, client, about)
+        finally:
+            self._waiting_for[instance.name] -= 1
 
     async def _hand_over(self, instance: Instance, client: Socket, about: dict[str, str]) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""

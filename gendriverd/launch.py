@@ -34,6 +34,8 @@ class Exit(NamedTuple):
     signal: str | None
 
     def __str__(self) -> str:
+        if self.code is None and self.signal is None:
+            return "ended, nobody knows how"
         return f"exit code {self.code}" if self.signal is None else f"killed by {self.signal}"
 
 
@@ -61,7 +63,10 @@ class Host:
         await trio.lowlevel.wait_readable(self._pidfd)  # dead: what follows does not block
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # noqa: ASYNC222 (it is dead)
+        try:
+            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # noqa: ASYNC222 (it is dead)
+        except ChildProcessError:  # somebody else has reaped it
+            return Exit(None, None)
         if result is None or result.si_code == os.CLD_EXITED:
             return Exit(result.si_status if result else 0, None)
         return Exit(None, signal_name(result.si_status))
@@ -86,7 +91,7 @@ def find_host(setting: str, environ: Mapping[str, str] = os.environ) -> Path:
     """The executable: the setting, $GENDRIVERD_HOST, or the one shipped. Raises LaunchError."""
     named = setting or environ.get("GENDRIVERD_HOST", "")
     path = Path(named) if named else shipped("gendriver-host")
-    if path.is_file() and os.access(path, os.X_OK):
+    if _is_file(path) and os.access(path, os.X_OK):
         return path.absolute()
     if named:
         raise LaunchError(f"{path} is not an executable file (setting host, or GENDRIVERD_HOST)", permanent=True)
@@ -99,9 +104,16 @@ def find_driver(driver: str, driver_path: tuple[str, ...]) -> str:
         return driver
     places = [Path(directory) for directory in driver_path] + [shipped("drivers")]
     for place in places:
-        if (place / driver).is_file():
+        if _is_file(place / driver):
             return str(place / driver)
     raise LaunchError(f"driver {driver}: not found in {', '.join(map(str, places))}", permanent=True)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a directory that may not be read
+        return False
 
 
 def shipped(name: str) -> Path:
@@ -152,7 +164,7 @@ def _posix_spawn(executable: Path, name: str, channel: socket.socket, output: in
         ],
         setsid=True,
         setsigmask=[],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD],
     )
 
 

@@ -245,6 +245,7 @@ class Lifetime:
             if not self._budget.allows(trio.current_time(), 0):
                 self._budget.drop(chunk.count(b"\n"))
                 held = b""
+                await trio.sleep(0.001)  # as for log lines
                 continue
             *lines, held = (held + chunk).split(b"\n")
             if len(held) > LINE_MAX:
@@ -315,12 +316,14 @@ class Lifetime:
         self.host.kill()
 
     async def _bury(self) -> None:
-        with trio.CancelScope(shield=True), trio.move_on_after(REAPING):
-            self.host.kill()
-            await self.host.wait()
-        self._leaving = True
-        self.host.close()
-        self._recorder.close()
+        try:
+            with trio.CancelScope(shield=True), trio.move_on_after(REAPING):
+                self.host.kill()
+                await self.host.wait()
+        finally:
+            self._leaving = True
+            self.host.close()
+            self._recorder.close()
         self._log_dropped()
         for connection in self._connections.values():
             connection.ours.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import ipaddress
 import os
 import socket
@@ -56,9 +57,10 @@ class Listener:
 
     def close(self) -> None:
         self._socket.close()
-        if self._file is not None and _inode(self._file) == self._made:
+        file, self._file = self._file, None
+        if file is not None and _inode(file) == self._made:
             with contextlib.suppress(OSError):
-                self._file.unlink()
+                file.unlink()
 
 
 def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener]:
@@ -83,11 +85,15 @@ def _configured(config: DaemonConfig) -> Iterator[Listener]:
 def _open_tcp(address: Address, *, insecure: bool) -> Iterator[Listener]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ListenError(f"cannot listen on {address}: {why}") from error
     for family, _, _, _, target in dict.fromkeys(found):
         _check_exposure(str(target[0]), str(address), insecure=insecure)
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:
+            raise _listen_error(str(address), error) from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -116,10 +122,11 @@ def _open_unix(address: Address, mode: int) -> Listener:
     mask = os.umask(0o177)  # nobody gets in between bind and chmod
     try:
         _make_directory(path.parent)
-        _remove_stale(path)
-        sock.bind(str(path))
-        path.chmod(mode)
-        sock.listen(BACKLOG)
+        with _alone_in(path.parent):
+            _remove_stale(path)
+            sock.bind(str(path))
+            path.chmod(mode)
+            sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         raise _listen_error(str(address), error) from error
@@ -129,6 +136,17 @@ def _open_unix(address: Address, mode: int) -> Listener:
     finally:
         os.umask(mask)
     return Listener(sock, str(address), path)
+
+
+@contextlib.contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """One daemon at a time looks for what is stale and binds: else it takes a socket that is not listening yet."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _make_directory(directory: Path) -> None:

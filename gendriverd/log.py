@@ -7,9 +7,13 @@ leaves it is plain, bounded, and holds no control character that could forge a l
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import queue
 import re
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from typing import Any, TextIO, TypeAlias
 
@@ -20,20 +24,37 @@ Log: TypeAlias = FilteringBoundLogger
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 RESERVED = frozenset(
-    {"event", "instance", "generation", "level", "timestamp", "exc_info", "exception", "stack", "stack_info", "source"}
+    {
+        "self",
+        "method_name",
+        "event",
+        "instance",
+        "generation",
+        "level",
+        "timestamp",
+        "exc_info",
+        "exception",
+        "stack",
+        "stack_info",
+        "source",
+    }
 )
+QUEUE_MAX = 10_000  # lines that wait to be written
+LAST_LINES = 1.0  # seconds for them at the end
 TEXT_MAX = 4096  # characters of one value
 ITEMS_MAX = 64  # of one list or map
 DEPTH_MAX = 4
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
-def configure(level: str, log_format: str, stream: TextIO | None = None) -> None:
-    """For the whole process. `auto` is console on a terminal, else JSON."""
+def configure(level: str, log_format: str, stream: TextIO | None = None, writer: Writer | None = None) -> None:
+    """For the whole process. `auto` is console on a terminal, else JSON. With a writer, no log call waits."""
     out = stream or sys.stderr
     terminal = out.isatty()
     colours = terminal and "NO_COLOR" not in os.environ
     console = log_format == "console" or (log_format == "auto" and terminal)
+    if writer is not None:
+        writer.console = console
     render: Any = structlog.dev.ConsoleRenderer(colors=colours) if console else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
@@ -44,7 +65,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None) -> None
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=lambda *_: Lines(out),
+        logger_factory=lambda *_: writer or Lines(out),
         cache_logger_on_first_use=False,
     )
 
@@ -68,6 +89,48 @@ class Lines:
             pass
 
     debug = info = warning = warn = error = exception = critical = msg
+
+
+class Writer:
+    """Lines to a descriptor, by a thread of its own: a pipe that nobody reads holds up nobody. What does not fit into
+    the queue is dropped, and counted in the next line that does.
+    """
+
+    def __init__(self, descriptor: int = 2) -> None:
+        self.console = False
+        self._descriptor = descriptor
+        self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_MAX)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="log", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: str) -> None:
+        try:
+            if self._dropped:
+                self._lines.put_nowait(self._notice())
+                self._dropped = 0
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+
+    debug = info = warning = warn = error = exception = critical = msg
+
+    def _notice(self) -> str:
+        about = {"lines": self._dropped, "reason": "nobody read the log", "event": "log_dropped", "level": "warning"}
+        return str(about) if self.console else json.dumps(about)
+
+    def close(self) -> None:
+        """What is queued goes out, if it is read within LAST_LINES."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=LAST_LINES)
+        self._thread.join(LAST_LINES)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            rest = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
+            with contextlib.suppress(OSError):  # the reader is gone
+                while rest:
+                    rest = rest[os.write(self._descriptor, rest) :]
 
 
 def sanitize(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 LONGEST = 7 * 24 * 3600.0  # the control channel counts in milliseconds of 32 bits
+SIZE_MAX = 1_000_000 << 30  # bytes
 
 
 class Address(NamedTuple):
@@ -29,10 +30,11 @@ class Address(NamedTuple):
 def seconds(value: object) -> float:
     """A duration: a number of seconds, or a number with us, ms, s, m or h."""
     if isinstance(value, str):
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h)", value.strip())
+        match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*(us|ms|s|m|h)", value.strip())
         found = float(match[1]) * SECONDS[match[2]] if match else None
     else:
-        found = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LONGEST
+        found = float(value) if number and isinstance(value, int | float) else None
     if found is None or not 0 <= found <= LONGEST:
         raise ValueError(f'must be a duration such as "200ms", "5s" or "2m", at most 7 days, not {value!r}')
     return found
@@ -40,12 +42,15 @@ def seconds(value: object) -> float:
 
 def size(value: object) -> int:
     """A number of bytes: an integer, or a number with B, kB, KiB, MB, MiB, GB or GiB."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= SIZE_MAX:
         return value
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", value.strip()) if isinstance(value, str) else None
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z]+)", value.strip()) if isinstance(value, str) else None
     if match is None or match[2] not in BYTES:
-        raise ValueError(f'must be a number of bytes such as 4096 or "64MiB", not {value!r}')
-    return int(float(match[1]) * BYTES[match[2]])
+        raise ValueError(f'must be a number of bytes such as 4096 or "64MiB", at most 1000000 GiB, not {value!r:.60}')
+    found = int(float(match[1]) * BYTES[match[2]])
+    if found > SIZE_MAX:
+        raise ValueError(f"must be at most 1000000 GiB, not {value!r}")
+    return found
 
 
 def mode(value: object) -> int:

@@ -46,5 +46,6 @@ NEXT = {
     (State.FATAL, Event.STOP): State.STOPPED,
 }
 
-SETTLED = frozenset({State.RUNNING, State.FATAL})  # nothing more to wait for at start
+# Nothing more to wait for at start: one that dies again and again must not hold up the others.
+SETTLED = frozenset({State.RUNNING, State.FATAL, State.BACKOFF})
 HOPELESS = frozenset({State.STOPPED, State.STOPPING, State.FATAL})  # no host will come: refuse clients at once

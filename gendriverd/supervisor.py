@@ -49,7 +49,7 @@ class Supervisor:
         return instance
 
     async def wait_settled(self) -> None:
-        """Until each instance is running or has failed for good."""
+        """Until each instance is running, has failed for good, or has died at its first try."""
         for instance in self.instances.values():
             while instance.state not in SETTLED:
                 await instance.wait_changed()

@@ -36,6 +36,8 @@ class RunningDaemon:
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self.events: list[Event] = []
         self.lines: list[str] = []
+        self._told = False
+        self.may_be_forced = False  # a second signal was sent
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
@@ -98,11 +100,16 @@ class RunningDaemon:
         started = [e for e in self.events if e.get("event") == "host_started" and e.get("instance") == instance]
         return int(started[-1]["pid"])
 
+    def terminate(self) -> None:
+        """SIGTERM, once: a second one would force it."""
+        if not self._told and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        self._told = True
+
     def stop(self) -> None:
         """SIGTERM; then exit code 0, no process left behind, no sanitizer's report."""
         family = descendants(self.pid)
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
+        self.terminate()
         try:
             code = self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -114,6 +121,8 @@ class RunningDaemon:
         self._reader.join(STOP_SECONDS)
         if code != 0:
             raise DaemonTrouble(f"the daemon ended with {code}. Its log:\n{self.log()}")
+        if not self.may_be_forced and any(event["event"] == "stopping_forced" for event in self.events):
+            raise DaemonTrouble(f"the daemon had to be forced to stop. Its log:\n{self.log()}")
         if left:
             raise DaemonTrouble(f"the daemon left processes behind: {left}. Its log:\n{self.log()}")
         if findings := [line for line in self.lines if any(mark in line for mark in FINDINGS)]:

@@ -8,6 +8,7 @@ and nothing knows a socket.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Iterator
@@ -209,8 +210,8 @@ def hello(instance: str) -> bytes:
 def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict[Term, Term]:
     """A request's options; timeout in seconds is the time left. Failed('bad_request'): a key out of range."""
     opts: dict[Term, Term] = {}
-    if timeout is not None:
-        opts[Atom("timeout")] = min(max(0, int(timeout * 1000)), 0xFFFFFFFF)
+    if timeout is not None and timeout != math.inf:
+        opts[Atom("timeout")] = int(min(max(0.0, timeout * 1000), 0xFFFFFFFF))
     if key is not None:
         if not 0 <= key <= KEY_MAX:
             raise Failed("bad_request")

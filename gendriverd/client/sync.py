@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from gendriverd.client import protocol
 from gendriverd.client.commands import command_number
-from gendriverd.client.outcomes import CallTimeout, Failed, FailedReason, Refused, Unreachable
+from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, FailedReason, Refused, Unreachable
 from gendriverd.client.protocol import (
     Answered,
     Goodbye,
@@ -23,7 +25,7 @@ from gendriverd.client.protocol import (
     RefusedBy,
     Welcome,
 )
-from gendriverd.etf import Term
+from gendriverd.etf import EtfError, Term
 from gendriverd.quantities import address
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
@@ -62,12 +64,13 @@ class Client:
         params that are no term, or that the host would not take; nothing was sent.
         """
         sent = [] if params is None else params
-        with self._lock:
-            link = self._open_link()
+        time_left = TimeLeft(timeout)
+        with self._alone(time_left):
+            link = self._open_link(time_left)
             number = command_number(cmd, link.welcome)
             call_id = link.next_id()
-            frame = protocol.call(call_id, number, sent, protocol.options(timeout, key, trace))
-            return self._exchange(link, protocol.fitting(frame, link.welcome), call_id, timeout)
+            frame = protocol.call(call_id, number, sent, protocol.options(time_left.seconds(), key, trace))
+            return self._exchange(link, protocol.fitting(frame, link.welcome), call_id, time_left)
 
     def cast(self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None) -> None:
         """Hand the request to the socket; nothing is heard of it. Failed: it did not take it."""
@@ -80,18 +83,28 @@ class Client:
             except (OSError, _StuckError):
                 self._drop()
                 raise Failed("disconnected") from None
+            except (ClientError, EtfError):  # nothing was sent
+                raise
+            except BaseException:  # a Ctrl-C: perhaps in the middle of a frame
+                self._drop()
+                raise
 
     def ping(self, *, timeout: float = 5.0) -> float:
         """Seconds until the host's loop answered."""
-        with self._lock:
-            link = self._open_link()
+        time_left = TimeLeft(timeout)
+        with self._alone(time_left):
+            link = self._open_link(time_left)
             began = time.monotonic()
             ping_id = link.next_id()
-            self._exchange(link, protocol.ping(ping_id), ping_id, timeout)
+            self._exchange(link, protocol.ping(ping_id), ping_id, time_left)
             return time.monotonic() - began
 
     def close(self) -> None:
-        """Idempotent; a later request connects anew."""
+        """Idempotent; a later request connects anew. A request under way in another thread fails as `disconnected`."""
+        link = self._link
+        if link is not None:
+            with contextlib.suppress(OSError):
+                link.socket.shutdown(socket.SHUT_RDWR)
         with self._lock:
             self._drop()
 
@@ -103,19 +116,39 @@ class Client:
     ) -> None:
         self.close()
 
-    def _open_link(self) -> _Link:
+    @contextlib.contextmanager
+    def _alone(self, time_left: TimeLeft) -> Iterator[None]:
+        """Other threads' requests come first, and their time is this one's too."""
+        left = time_left.seconds()
+        if not self._lock.acquire(timeout=-1 if left is None else left + HOST_WORD):
+            raise CallTimeout(f"another thread's request took the {time_left.timeout:g} s")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _open_link(self, time_left: TimeLeft | None = None) -> _Link:
         if self._link is None or self._link.leaving():
             self._drop()
-            self._link = _Link(self.url, self.instance, self.connect_timeout)
+            left = time_left.seconds() if time_left is not None else None
+            limit = self.connect_timeout if left is None else min(self.connect_timeout, left + HOST_WORD)
+            self._link = _Link(self.url, self.instance, limit)
         return self._link
+
+    def _forget(self, link: _Link, call_id: int) -> None:
+        try:
+            link.forget(call_id)
+        except BaseException:
+            self._drop()
+            raise
 
     def _drop(self) -> None:
         if self._link is not None:
             self._link.socket.close()
         self._link = None
 
-    def _exchange(self, link: _Link, frame: bytes, wanted: int, timeout: float | None) -> Term:
-        until = None if timeout is None else time.monotonic() + timeout + HOST_WORD
+    def _exchange(self, link: _Link, frame: bytes, wanted: int, time_left: TimeLeft) -> Term:
+        timeout, until = time_left.timeout, time_left.until
         try:
             link.send(frame, until)
             answer = link.wait_for(wanted, until)
@@ -126,7 +159,7 @@ class Client:
             if exc.errno is not None:  # the kernel's: it has given the connection up
                 self._drop()
                 raise Failed("disconnected") from None
-            link.forget(wanted)
+            self._forget(link, wanted)
             raise CallTimeout(f"no answer within {timeout:g} s") from None
         except (OSError, ProtocolError):
             self._drop()
@@ -140,6 +173,18 @@ class Client:
         if answer.failed is not None:
             raise Failed(answer.failed)
         return answer.term
+
+
+class TimeLeft:
+    """A request's: `until` is when its caller stops to wait, a little after its time, for the host's word."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = None if timeout is None or timeout == math.inf else timeout
+        self.until = None if self.timeout is None else time.monotonic() + self.timeout + HOST_WORD
+
+    def seconds(self) -> float | None:
+        """At least 0; None: for ever."""
+        return None if self.until is None else max(0.0, self.until - HOST_WORD - time.monotonic())
 
 
 def connect(url: str, instance: str, *, connect_timeout: float = protocol.CONNECT_TIMEOUT) -> Client:

@@ -287,3 +287,73 @@ async def test_a_link_that_drains_during_a_call_is_half_closed_and_still_answers
 
     url = await serve(nursery, script)
     assert await use(url, lambda client: client.call(1)) == b"the last"
+
+
+async def test_an_interrupt_in_a_cast_leaves_no_half_sent_link_behind(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def first(s: Session) -> None:
+        await s.welcome()
+        await s.receive()
+
+    async def second(s: Session) -> None:
+        await s.welcome()
+        await s.reply((await s.receive())[1], b"second")
+        await s.receive()
+
+    url = await serve(nursery, first, second)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def work(client: SyncClient) -> Any:
+        assert client._link is not None
+        monkeypatch.setattr(client._link, "send", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.cast(1)
+        return client.call(1)
+
+    assert await use(url, work) == b"second"
+
+
+async def test_a_timeout_holds_while_another_thread_calls_and_close_ends_that_one(nursery: trio.Nursery) -> None:
+    asked = trio.Event()
+
+    async def script(s: Session) -> None:
+        await s.welcome()
+        await s.receive()
+        asked.set()
+        assert await s.receive() is None
+
+    url = await serve(nursery, script)
+
+    def work(client: SyncClient) -> None:
+        hung: list[BaseException] = []
+
+        def hang() -> None:
+            try:
+                client.call(1)
+            except Failed as failed:
+                hung.append(failed)
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        trio.from_thread.run(asked.wait)
+        with pytest.raises(CallTimeout, match="another thread"):
+            client.call(2, timeout=0.05)
+        client.close()
+        thread.join(30)
+        assert [str(each) for each in hung] == ["the call failed: disconnected (it may have run)"]
+
+    await use(url, work)
+
+
+async def test_an_infinite_timeout_is_none(nursery: trio.Nursery) -> None:
+    async def script(s: Session) -> None:
+        await s.welcome()
+        message = await s.receive()
+        assert len(message) == 4  # no options
+        await s.reply(message[1], b"ok")
+
+    url = await serve(nursery, script)
+    assert await use(url, lambda client: client.call(1, timeout=float("inf"))) == b"ok"

@@ -202,7 +202,7 @@ def test_sigterm_answers_what_runs_and_ends_with_0(daemon: Daemon, tmp_path: Pat
         raw.receive()
         raw.receive()
         with gate.open("wb", buffering=0) as opened:  # the call is there
-            running.process.send_signal(signal.SIGTERM)
+            running.terminate()
             assert raw.receive() == (Atom("goodbye"), Atom("draining"))
             opened.write(b"x")
         assert raw.receive() == (Atom("reply"), 1, OK)

@@ -132,8 +132,9 @@ def test_sighup_is_answered_in_the_log_and_changes_nothing(daemon: Start) -> Non
 
 def test_a_second_signal_does_not_wait_for_the_drain(daemon: Start, tmp_path: Path) -> None:
     running = daemon({"echo": {"driver": "echo.so"}}, settings={"drain_timeout": "10m", "stop_timeout": "10m"})
+    running.may_be_forced = True
     with connect(running.tcp_url, "echo"):  # it does not read, so it does not leave when it is drained
-        running.process.send_signal(signal.SIGTERM)
+        running.terminate()
         running.wait_event("stopping")
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(30) == 0
@@ -157,7 +158,7 @@ def test_systemd_hears_ready_when_all_is_settled_then_life_signs_then_stopping(t
         assert heard[-1] != "READY=1\nSTATUS="
         ready = next(each for each in heard if each.startswith("READY=1"))
         assert ready.endswith("STATUS=1 of 2 instances running, bad fatal")
-        running.process.send_signal(signal.SIGTERM)
+        running.terminate()
         while not systemd.recv(4096).startswith(b"STOPPING=1"):
             pass
 
@@ -196,7 +197,7 @@ def test_a_client_in_its_handshake_when_the_daemon_stops_hears_draining(daemon: 
     host, port = running.tcp_url.removeprefix("tcp://").split(":")
     with socket.create_connection((host, int(port)), 30) as client:
         assert client.recv(4)
-        running.process.send_signal(signal.SIGTERM)
+        running.terminate()
         assert b"".join(iter(lambda: client.recv(65536), b"")).endswith(etf.frame((Atom("refused"), Atom("draining"))))
     assert running.process.wait(30) == 0
 

@@ -37,7 +37,7 @@ def test_what_a_driver_prints_is_logged_line_by_line(daemon: Daemon, drivers: Pa
     with connect(running.tcp_url, "stdio") as client:
         for command in ("partial", "stderr", "long", "binary"):
             assert client.call(command) == OK
-    running.process.terminate()
+    running.terminate()
     running.wait_event("stopped")
     lines = [e["line"] for e in running.events if e["event"] == "driver_output"]
     assert any("no newline here" in line for line in lines)

@@ -10,6 +10,7 @@ import pytest
 
 from gendriverd import cli, daemon
 from gendriverd.config import DEFAULT_PATH, load
+from gendriverd.errors import ConfigError
 
 
 def test_help_shows_examples_and_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +48,30 @@ def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> 
     found = load(path, cli.overrides(options, environ)).daemon
     assert [str(each) for each in found.listen] == ["unix:/f"]
     assert (found.log_level, found.log_format, found.driver_path) == ("debug", "json", ("/d", "/e"))
+
+
+def test_a_daemon_that_is_no_table_is_said_whatever_the_flags(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text("daemon = 5\n")
+    options = cli.parser().parse_args(["serve", "--log-level", "debug"])
+    with pytest.raises(ConfigError, match="daemon"):
+        load(path, cli.overrides(options, {}))
+
+
+def test_directories_of_flags_are_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = cli.parser().parse_args(["serve", "--driver-path", "here"])
+    said = cli.overrides(options, {"GENDRIVERD_HOST": "bin/host"})
+    assert said["daemon", "driver_path"][1] == [str(tmp_path / "here")]
+    assert said["daemon", "host"][1] == str(tmp_path / "bin/host")
+
+
+@pytest.mark.parametrize("timeout", ["inf", "nan", "-1", "1e300", "soon"])
+def test_a_timeout_that_is_none_is_wrong_usage(timeout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["call", "--timeout", timeout, "sum", "1"])
+    assert ended.value.code == 2
+    assert "timeout" in capsys.readouterr().err
 
 
 def test_a_mistake_in_the_environment_names_the_variable(tmp_path: Path) -> None:

@@ -42,6 +42,13 @@ def problems(path: Path) -> str:
         ("[daemon]\nhandshake_timeout = 'soon'\n" + ONE, "handshake_timeout must be a duration"),
         ("[deamon]\n" + ONE, "'deamon'; did you mean 'daemon'?"),
         ("[instances.sum\n", "c.toml:1"),
+        ("[instances.sum]\n5 = 1\n", "c.toml:2: [instances.sum] has no setting '5'"),
+        (ONE + "[instances.sum.limits]\nframe = '" + "9" * 400 + "B'\n", "frame must be a number of bytes"),
+        (ONE + "[instances.sum.limits]\nunsent_bytes = 1" + "0" * 30 + "\n", "unsent_bytes must be a number of bytes"),
+        (ONE + "[instances.sum.limits]\nunsent_bytes = '99999999999GiB'\n", "unsent_bytes must be at most 1000000 GiB"),
+        ("[daemon]\ndrain_timeout = 1" + "0" * 400 + "\n" + ONE, "drain_timeout must be a duration"),
+        ("[daemon]\ndrain_timeout = 1" + "0" * 5000 + "\n" + ONE, "c.toml"),
+        ("[daemon]\nlisten = " + "[" * 5000 + "]" * 5000 + "\n" + ONE, "is nested too deep"),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_what_is_accepted(tmp_path: Path, text: str, problem: str) -> None:

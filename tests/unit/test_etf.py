@@ -175,6 +175,16 @@ def test_what_is_no_term_cannot_be_encoded_and_is_named(term: object, culprit: s
         etf.encode([term])
 
 
+@pytest.mark.parametrize(
+    "term",
+    [{"a": 1, b"a": 2}, {True: 1, Atom("true"): 2}, {None: 1, Atom("undefined"): 2}],
+    ids=["text", "bool", "none"],
+)
+def test_two_keys_that_are_one_in_erlang_are_no_map(term: object) -> None:
+    with pytest.raises(EtfError, match="two keys"):
+        etf.encode(term)
+
+
 def test_nesting_beyond_reason_is_an_error_and_no_recursion() -> None:
     term: list[object] = []
     for _ in range(100_000):

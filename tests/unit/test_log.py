@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendriverd.log import LineBudget, clean, clean_text, configure, get_log
+from gendriverd.log import QUEUE_MAX, LineBudget, Writer, clean, clean_text, configure, get_log
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
@@ -71,6 +72,39 @@ def test_an_unwritable_log_is_no_reason_to_fail() -> None:
     log = get_log()
     out.close()
     log.info("event_name")
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody_and_says_what_is_missing() -> None:
+    reader, descriptor = os.pipe()
+    writer = Writer(descriptor)
+    configure("info", "json", writer=writer)
+    log, room = get_log(), QUEUE_MAX + 200_000 // 100
+    for number in range(2 * room):  # the pipe and the queue are full long before
+        log.info("line", number=number, text="x" * 100)
+    lines: list[dict[str, Any]] = []
+    with os.fdopen(reader, encoding="utf-8") as pipe:
+        while len(lines) < QUEUE_MAX:
+            lines.append(json.loads(pipe.readline()))
+        log.info("after")
+        while lines[-1]["event"] != "after":
+            lines.append(json.loads(pipe.readline()))
+        writer.close()
+    os.close(descriptor)
+    written = [line["number"] for line in lines if line["event"] == "line"]
+    assert written == sorted(written)
+    notice = next(line for line in lines if line["event"] == "log_dropped")
+    assert notice["lines"] + len(written) == 2 * room
+
+
+def test_a_log_whose_reader_is_gone_is_no_reason_to_fail() -> None:
+    reader, descriptor = os.pipe()
+    os.close(reader)
+    writer = Writer(descriptor)
+    configure("info", "json", writer=writer)
+    for _ in range(100):
+        get_log().info("line")
+    writer.close()
+    os.close(descriptor)
 
 
 def test_less_urgent_lines_than_the_level_are_left_out() -> None:

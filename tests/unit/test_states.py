@@ -40,7 +40,7 @@ def test_every_state_can_be_stopped() -> None:
 
 
 def test_settled_states_wait_for_nothing() -> None:
-    assert {State.RUNNING, State.FATAL} == SETTLED
+    assert {State.RUNNING, State.FATAL, State.BACKOFF} == SETTLED
 
 
 def test_the_first_restart_is_at_once_and_then_the_delay_doubles() -> None:
@@ -53,6 +53,7 @@ def test_a_healthy_life_is_forgiven() -> None:
     backoff = Backoff(healthy_after=60.0)
     assert backoff.failures(7, lived=59.9) == 8
     assert backoff.failures(7, lived=60.0) == 1
+    assert Backoff(healthy_after=0.0).failures(7, lived=0.0) == 8  # it was never ready
 
 
 @given(st.integers(2, 10_000), st.floats(0, 1, exclude_max=True))
