@@ -18,11 +18,12 @@ FUZZERS := $(wildcard tests/fuzz/*.c)
 # system_SUITE wants a real daemon: tests/system/test_erlang.py runs it.
 ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v system_SUITE | sed 's/[.]erl$$//' | paste -sd, -)
 FUZZ_SECONDS ?= 600
+SOAK_SECONDS ?= 7200
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 TSAN_PART := $(wildcard tests/host tests/daemon tests/system)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short install clean setup-build setup-test
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute install clean setup-build setup-test
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -103,6 +104,15 @@ fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of oth
 
 fuzz-short: ## the same, 15 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=15
+
+soak: setup-test $(VENV)/.dev build drivers ## hosts crash under load, every call is accounted for: SOAK_SECONDS (7200)
+	$(PY) tests/soak/soak.py $(SOAK_SECONDS)
+
+soak-short: ## the same for ten minutes
+	$(MAKE) soak SOAK_SECONDS=600
+
+soak-minute: ## and for one
+	$(MAKE) soak SOAK_SECONDS=60
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'
