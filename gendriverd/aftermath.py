@@ -2,7 +2,8 @@
 """What each client hears of its calls when their host has died: exactly one outcome for each, and a true one.
 
 docs/protocol.md, rule 8: after {goodbye, host_died} a call without an answer never started. So the calls that had begun
-are answered first: `crashed` for the one that did it, where that is known, `interrupted` for the others. A connection
+are answered first: `crashed` for the one that did it, where that is known (`timeout` if it ran too long), `interrupted`
+for the others. A connection
 whose output ended in mid-frame, or whose replies the recorder does not tell of, ends without a word: `disconnected`.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from gendriverd import etf
 from gendriverd.etf import Atom
@@ -50,27 +52,32 @@ def ends_whole(output: Sent, took: int | None) -> bool:
     return output.sending > 0 and output.sending_whole and took == output.sent + output.sending
 
 
-def culprit(death: Death | None, end: Exit) -> Request | None:
+class Guilt(NamedTuple):
+    request: Request
+    reason: str  # what its caller is told
+
+
+def culprit(death: Death | None, end: Exit) -> Guilt | None:
     """The request whose thread took the host down, if its word and the manner of the death agree."""
     if death is None or death.request is None:
         return None
     if death.exit_status is not None:
-        return death.request if end.code == death.exit_status & 0xFF else None
-    # A sanitizer reports the fault and ends the process in its own way.
-    agrees = end.signal in (signal_name(death.signal or 0), "SIGABRT", None)
-    return death.request if agrees else None
+        agrees = end.code == death.exit_status & 0xFF
+    else:  # a sanitizer reports the fault and ends the process in its own way
+        agrees = end.signal in (signal_name(death.signal or 0), "SIGABRT", None)
+    return Guilt(death.request, "timeout" if death.hang else "crashed") if agrees else None
 
 
-def last_words(calls: Iterable[Request], guilty: Request | None) -> bytes:
+def last_words(calls: Iterable[Request], guilt: Guilt | None) -> bytes:
     """For one connection, given what the recorder says of its requests."""
     newest: dict[int, Request] = {}
     for request in calls:
         if request.call and (request.id not in newest or newest[request.id].number < request.number):
             newest[request.id] = request
     begun = [request for request in newest.values() if request.state is not State.QUEUED]
+    reasons = [guilt.reason if guilt and guilt.request is request else "interrupted" for request in begun]
     frames = [
-        etf.frame((Atom("failed"), request.id, Atom("crashed" if request is guilty else "interrupted")))
-        for request in begun
+        etf.frame((Atom("failed"), request.id, Atom(reason))) for request, reason in zip(begun, reasons, strict=True)
     ]
     return b"".join([*frames, etf.frame((Atom("goodbye"), Atom("host_died")))])
 

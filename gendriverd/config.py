@@ -38,6 +38,18 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _a_millisecond(seconds: float) -> float:
+    if seconds < 0.001:
+        raise ValueError("must be 1ms or more")
+    return seconds
+
+
+def _a_tenth(seconds: float) -> float:
+    if seconds < 0.1:
+        raise ValueError("must be 100ms or more")
+    return seconds
+
+
 def _u32(size: int) -> int:
     if not 0 < size < 2**32:
         raise ValueError(f"must be 1 to {2**32 - 1} bytes, not {size}")
@@ -59,6 +71,8 @@ def _bounded(settings: dict[str, str]) -> dict[str, str]:
 
 Seconds = Annotated[float, BeforeValidator(quantities.seconds)]
 Limit = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_positive)]  # a wait must have an end
+Run = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_millisecond)]
+Beat = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_tenth)]
 Size = Annotated[int, BeforeValidator(quantities.size)]
 Size32 = Annotated[int, BeforeValidator(quantities.size), AfterValidator(_u32)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -110,6 +124,9 @@ class InstanceConfig(Section):
     enabled: bool = True
     threads: Annotated[int, Field(ge=1, le=1024)] = 4
     start_timeout: Limit | None = None
+    heartbeat: Beat = 30.0
+    max_run: Run | None = None
+    max_run_of: dict[str, Run] = Field(default_factory=dict)
     settings: Flat = Field(default_factory=dict)
     limits: Limits = Limits()
     restart: Restart = Restart()

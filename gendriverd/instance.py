@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 import trio
 
+from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, find_driver, find_host, launch
-from gendriverd.lifetime import Lifetime, StopLimits
+from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
 from gendriverd.messages import Ready
-from gendriverd.recorder import Recorder, Request
+from gendriverd.recorder import Recorder
 from gendriverd.states import HOPELESS, NEXT, Event, State
 
 EXIT_REFUSED = 100
@@ -146,7 +147,7 @@ class Instance:
         self._life = life = Lifetime(host, recorder, log, self._on_ready, self._linger)
         log.debug("host_started", pid=host.pid, driver=driver)
         start_timeout = self.config.start_timeout or self._daemon.start_timeout
-        patience = StopLimits(self._daemon.drain_timeout, self._daemon.stop_timeout)
+        patience = Patience(self._daemon.drain_timeout, self._daemon.stop_timeout, self.config.heartbeat)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._step_when_stopped)
             end = await life.run(self._start_message(driver), start_timeout, self._stop, patience)
@@ -186,6 +187,8 @@ class Instance:
             Atom("generation"): self.generation,
             Atom("driver"): driver.encode("utf-8", "surrogateescape"),
             Atom("threads"): self.config.threads,
+            Atom("max_run"): round((self.config.max_run or 0) * 1000),
+            Atom("max_run_of"): {name.encode(): round(limit * 1000) for name, limit in self.config.max_run_of.items()},
             Atom("log_level"): Atom(self._daemon.log_level),
             Atom("settings"): {key.encode(): value.encode() for key, value in self.config.settings.items()},
             Atom("limits"): {Atom(key): number for key, number in numbers.items()},
@@ -199,8 +202,10 @@ def make_recorder(queue: int, threads: int, connections: int) -> Recorder:
         raise LaunchError(f"cannot make a recorder: {error.strerror}", permanent=False) from error
 
 
-def _about_culprit(request: Request | None) -> dict[str, int]:
+def _about_culprit(guilt: Guilt | None) -> dict[str, object]:
     """For the log: the request that killed its host."""
-    if request is None:
+    if guilt is None:
         return {}
-    return {"command": request.command, "conn": request.conn, "request": request.number, "worker": request.seat}
+    request, reason = guilt
+    about = {"command": request.command, "conn": request.conn, "request": request.number, "worker": request.seat}
+    return {**about, "outcome": reason}

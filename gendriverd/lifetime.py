@@ -8,6 +8,8 @@ stays, or does not stop when told. What it said before it died still counts: the
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import os
 import re
 import socket
@@ -17,13 +19,13 @@ from enum import Enum
 
 import trio
 
-from gendriverd.aftermath import by_connection, culprit, ends_whole, kernel_took, last_words
+from gendriverd.aftermath import Guilt, by_connection, culprit, ends_whole, kernel_took, last_words
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
-from gendriverd.recorder import Record, Recorder, Request, Untrusted
+from gendriverd.recorder import Record, Recorder, Untrusted
 
 LAST_WORDS = 2.0  # seconds between "it should be leaving" and SIGKILL, or between its death and our not listening
 MARGIN = 1.0  # seconds a host gets beyond the limits it was told
@@ -51,11 +53,12 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class StopLimits:
+class Patience:
     """Seconds."""
 
     drain: float
     stop: float
+    heartbeat: float = math.inf  # of its loop: without a sign for so long it is put down
 
 
 class Lifetime:
@@ -72,7 +75,7 @@ class Lifetime:
         linger: Callable[[socket.socket], None],
     ) -> None:
         self.host = host
-        self.culprit: Request | None = None  # the request that killed it, where that is known
+        self.culprit: Guilt | None = None  # the request that killed it, where that is known
         self._recorder = recorder
         self._linger = linger
         self.ready: Ready | None = None
@@ -88,11 +91,12 @@ class Lifetime:
         self._connections: dict[int, Connection] = {}
         self._numbers = 0
         self._budget = LineBudget()
+        self._beat = trio.Event()
         self._lied = False
         self._told_to_stop = False
         self._leaving = False
 
-    async def run(self, start: dict[Term, Term], start_timeout: float, stop: trio.Event, limits: StopLimits) -> Exit:
+    async def run(self, start: dict[Term, Term], start_timeout: float, stop: trio.Event, limits: Patience) -> Exit:
         """Until it is reaped. Cancelled: it is killed."""
         try:
             async with trio.open_nursery() as nursery:
@@ -100,6 +104,7 @@ class Lifetime:
                 nursery.start_soon(self._read_output)
                 nursery.start_soon(self._begin, start, start_timeout)
                 nursery.start_soon(self._stop_when_asked, stop, limits)
+                nursery.start_soon(self._heartbeat, limits.heartbeat)
                 end = await self.host.wait()
                 with trio.move_on_after(LAST_WORDS) as last:
                     await self._channel_ended.wait()
@@ -153,7 +158,25 @@ class Lifetime:
             await trio.sleep(LAST_WORDS)
             self._kill("did not leave after refuse")
 
-    async def _stop_when_asked(self, stop: trio.Event, limits: StopLimits) -> None:
+    async def _heartbeat(self, limit: float) -> None:
+        """Ask its loop for a sign, again and again. Workers may be as busy as they like."""
+        await self._settled.wait()
+        beats = itertools.count(1)
+        while math.isfinite(limit):
+            with trio.move_on_after(limit) as scope:
+                self._beat = trio.Event()
+                try:
+                    await self.host.channel.send(Atom("ping"), next(beats))
+                except HostGone:
+                    return
+                await self._beat.wait()
+                self._log.debug("heartbeat")
+            if scope.cancelled_caught:
+                self._kill(f"its loop did not answer for {limit:g} s")
+                return
+            await trio.sleep(limit / 2)
+
+    async def _stop_when_asked(self, stop: trio.Event, limits: Patience) -> None:
         await stop.wait()
         self._told_to_stop = True
         try:
@@ -201,7 +224,7 @@ class Lifetime:
             case Drained():
                 self._drained.set()
             case Pong():
-                pass
+                self._beat.set()
         return True
 
     def _hear_settled(self, message: Ready | Refuse) -> None:

@@ -78,6 +78,7 @@ class Sent:
 class Death:
     """What the thread wrote that took the host down."""
 
+    hang: bool  # its request ran too long, and it was told to
     signal: int | None
     exit_status: int | None
     code: int  # si_code
@@ -189,13 +190,14 @@ def _death(data: bytes, slots: dict[int, Request]) -> Death | None:
     _, kind, number, code, slot, seat, address, pc, thread, depth = _DEATH.unpack_from(data, _DEATH_AT)
     if kind == 0:
         return None
-    if kind > 2 or depth > _TRACE_MAX:
+    if kind > 3 or depth > _TRACE_MAX:
         raise Untrusted("the word of the dying thread is overwritten")
     request = slots.get(slot)
-    if request is not None and (request.state is not State.RUNNING or request.seat != seat):
+    if request is not None and (request.state is not State.RUNNING or seat not in (request.seat, NONE)):
         request = None
     return Death(
-        signal=number if kind == 1 else None,
+        hang=kind == 3,
+        signal=number if kind in (1, 3) else None,
         exit_status=number if kind == 2 else None,
         code=code,
         address=address,

@@ -267,6 +267,21 @@ get_limits(gd_in *in, struct limits *l)
 }
 
 static int
+get_run_limits(gd_in *in, struct start *s)
+{
+	size_t pairs;
+
+	if (gd_get_map(in, &pairs) != 0 || (s->run_limits = calloc(pairs + 1, sizeof(*s->run_limits))) == NULL)
+		return -1;
+	for (; pairs > 0; pairs--) {
+		struct run_limit *l = &s->run_limits[s->run_limit_count++];
+		if (get_text(in, &l->command) != 0 || get_u32(in, &l->ms) != 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int
 get_start_field(gd_in *in, struct start *s)
 {
 	if (gd_get_atom_is(in, "name") == 0)
@@ -277,6 +292,10 @@ get_start_field(gd_in *in, struct start *s)
 		return get_u32(in, &s->generation);
 	if (gd_get_atom_is(in, "threads") == 0)
 		return get_u32(in, &s->threads);
+	if (gd_get_atom_is(in, "max_run") == 0)
+		return get_u32(in, &s->max_run_ms);
+	if (gd_get_atom_is(in, "max_run_of") == 0)
+		return get_run_limits(in, s);
 	if (gd_get_atom_is(in, "log_level") == 0)
 		return get_level(in, &s->log_level);
 	if (gd_get_atom_is(in, "settings") == 0)

@@ -24,6 +24,7 @@ static const int watched[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS,
 
 static struct sigaction before[WATCHED];
 static atomic_bool leaving;
+static _Atomic uint32_t overdue;	/* the slot of a request that hangs, + 1 */
 static _Thread_local void *stack_here;
 static _Thread_local stack_t stack_before;
 
@@ -88,6 +89,18 @@ name_request(struct death *d)
 	d->thread = (uint32_t)syscall(SYS_gettid);
 }
 
+/* Sent by crash_put_down to a thread that has come back since. */
+static bool
+spared(int number, const siginfo_t *info)
+{
+	struct running here = running_here();
+	uint32_t slot = atomic_load(&overdue);
+
+	return slot != 0 && number == SIGABRT && info->si_code == SI_TKILL && info->si_pid == getpid()
+	    && (here.request == NULL || slot_index(here.request->record) + 1 != slot)
+	    && atomic_compare_exchange_strong(&overdue, &slot, 0);
+}
+
 static void
 record_signal(int number, const siginfo_t *info, const void *context)
 {
@@ -107,12 +120,15 @@ record_signal(int number, const siginfo_t *info, const void *context)
 		d->slot = RECORDER_NONE;
 	registers(context, &d->pc, &frame);
 	d->depth = walk(frame, d->trace);
-	atomic_store_explicit(&d->kind, DEATH_SIGNAL, memory_order_release);
+	atomic_store_explicit(&d->kind, atomic_load(&overdue) == 0 ? DEATH_SIGNAL : DEATH_HANG,
+	    memory_order_release);
 }
 
 static void
 handler(int number, siginfo_t *info, void *context)
 {
+	if (spared(number, info))
+		return;
 	record_signal(number, info, context);
 	for (size_t i = 0; i < WATCHED; i++)
 		if (watched[i] == number)
@@ -120,6 +136,29 @@ handler(int number, siginfo_t *info, void *context)
 	/* A fault happens again when we return; what was sent does not. */
 	if (info->si_code <= 0)
 		syscall(SYS_tgkill, getpid(), syscall(SYS_gettid), number);
+}
+
+void
+crash_put_down(pthread_t thread, uint32_t slot)
+{
+	atomic_store(&overdue, slot + 1);
+	pthread_kill(thread, SIGABRT);
+}
+
+void
+crash_kill(uint32_t slot)
+{
+	struct death *d = &recorder_here()->death;
+
+	if (claim(d)) {
+		d->slot = slot;
+		d->seat = RECORDER_NONE;
+		d->number = SIGKILL;
+		atomic_store_explicit(&d->kind, DEATH_HANG, memory_order_release);
+	}
+	kill(getpid(), SIGKILL);
+	for (;;)
+		pause();
 }
 
 /* A driver has called exit: its thread comes by here. */

@@ -8,12 +8,20 @@
 #ifndef HOST_CRASH_H
 #define HOST_CRASH_H
 
+#include <pthread.h>
+#include <stdint.h>
+
 /* Once, before there are threads. 0 or -1. */
 int crash_watch(void);
 /* Each thread that runs a driver's code: a stack for the handler, so that an overflow of
  * the thread's own is recorded too. Kept until the thread ends. 0, or -1: no memory. */
 int crash_stack_new(void);
 void crash_stack_free(void);
+/* Loop. The request in this slot has run too long on that thread: the thread records where
+ * it is and takes the process down, unless it comes back just now. */
+void crash_put_down(pthread_t thread, uint32_t slot);
+/* It did not: SIGABRT does not reach it. */
+_Noreturn void crash_kill(uint32_t slot);
 /* The process leaves in order: an exit is no death any more. */
 void crash_unwatch(void);
 

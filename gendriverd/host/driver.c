@@ -118,9 +118,45 @@ driver_load(struct driver *d, const char *path, char *why, size_t room)
 	return take_callbacks(d, lib, path, why, room);
 }
 
+/* Whether that is the command's name, or its number. */
+static bool
+is_command(const struct driver *d, const char *text, int cmd)
+{
+	char number[16];
+
+	snprintf(number, sizeof(number), "%d", cmd);
+	if (strcmp(text, number) == 0)
+		return true;
+	for (const gd_command *c = d->table.commands; c != NULL && c->name != NULL; c++)
+		if (c->cmd == cmd && strcmp(c->name, text) == 0)
+			return true;
+	return false;
+}
+
+uint64_t
+driver_max_run(const struct driver *d, int cmd)
+{
+	for (size_t i = 0; i < d->start->run_limit_count; i++)
+		if (is_command(d, d->start->run_limits[i].command, cmd))
+			return d->start->run_limits[i].ms * 1000000ull;
+	return d->start->max_run_ms * 1000000ull;
+}
+
+static uint64_t
+shortest_run(const struct start *s)
+{
+	uint32_t ms = s->max_run_ms;
+
+	for (size_t i = 0; i < s->run_limit_count; i++)
+		if (s->run_limits[i].ms != 0 && (ms == 0 || s->run_limits[i].ms < ms))
+			ms = s->run_limits[i].ms;
+	return ms * 1000000ull;
+}
+
 int
 driver_open(struct driver *d, char *why, size_t room)
 {
+	d->shortest_run = shortest_run(d->start);
 	snprintf(why, room, "the driver's open refused and gave no reason");
 	if (d->table.open != NULL)
 		return d->table.open(&d->state, why, room) == 0 ? 0 : -1;

@@ -12,16 +12,21 @@
 
 #include "gen_driver.h"
 #include "request.h"
+#include "start.h"
 
 struct driver {
 	gd_driver table;	/* absent callbacks are NULL */
 	bool legacy;		/* written for the original: replies are in res->buf */
 	void *state;		/* drv_state */
 	size_t reply_limit;	/* bytes */
+	const struct start *start;
+	uint64_t shortest_run;	/* ns: the least of what requests may run; 0: there is no limit */
 };
 
 /* Load and check; 0, or -1 and one sentence in why. Runs ELF constructors. */
 int driver_load(struct driver *d, const char *path, char *why, size_t room);
+/* ns that a request of this command may run; 0: for ever. */
+uint64_t driver_max_run(const struct driver *d, int cmd);
 /* open or init; 0, or -1 and why. */
 int driver_open(struct driver *d, char *why, size_t room);
 void driver_close(struct driver *d);

@@ -277,6 +277,13 @@ advance(uint64_t now)
 	return loop.phase == LEAVING && pool_left(loop.pool);
 }
 
+/* Of two times, 0: none. */
+static uint64_t
+sooner(uint64_t a, uint64_t b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
 static void
 serve(void)
 {
@@ -304,7 +311,7 @@ serve(void)
 		}
 		more = conns_attend();
 		now = now_ns();
-		when = conns_tick(now);
+		when = sooner(conns_tick(now), pool_watch(loop.pool, now));
 	}
 }
 
@@ -321,7 +328,7 @@ set_up(void)
 	    || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, CONTROL_FD, &control) != 0
 	    || epoll_ctl(loop.epoll, EPOLL_CTL_ADD, loop.wake, &wake) != 0)
 		return -1;
-	loop.pool = pool_new(loop.driver, loop.start->threads, loop.start->limits.queue, pool_hooks);
+	loop.pool = pool_new(loop.driver, loop.start, pool_hooks);
 	if (loop.pool == NULL)
 		return -1;
 	return conns_init(loop.start, loop.driver, loop.pool, loop.epoll, conns_hooks);

@@ -61,6 +61,7 @@ main(int argc, char **argv)
 	if (crash_stack_new() != 0 || crash_watch() != 0)
 		return 111;
 	log_level_set(start.log_level);
+	driver.start = &start;
 	driver.reply_limit = start.limits.reply;
 	if (control_watch() != 0)
 		return 111;

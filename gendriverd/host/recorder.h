@@ -65,7 +65,7 @@ struct conn_record {
 	uint32_t reserved[3];
 };
 
-enum death_kind { DEATH_NONE, DEATH_SIGNAL, DEATH_EXIT };
+enum death_kind { DEATH_NONE, DEATH_SIGNAL, DEATH_EXIT, DEATH_HANG };
 
 /* Written once, by the thread that dies first. */
 struct death {

@@ -26,6 +26,12 @@ struct start {
 	char *driver;			/* path */
 	uint32_t generation;
 	uint32_t threads;
+	uint32_t max_run_ms;		/* of a request, 0: for ever */
+	struct run_limit {		/* of commands that have one of their own */
+		char *command;		/* its name, or its number */
+		uint32_t ms;
+	} *run_limits;
+	size_t run_limit_count;
 	int log_level;			/* enum gd_level */
 	int recorder;			/* descriptor, or -1: nobody will read it */
 	struct limits limits;

@@ -15,6 +15,9 @@ struct seat {
 	pthread_t thread;
 	pthread_cond_t work;	/* pool lock: idle became false, or leaving */
 	bool idle;		/* pool lock */
+	struct request *running;	/* pool lock */
+	bool put_down;		/* pool lock: it was told to die */
+	uint64_t until;		/* pool lock: when it has run too long; 0: never */
 	struct queue inbox;	/* pool lock: requests that only this seat may run */
 };
 
@@ -31,6 +34,7 @@ struct pool {
 	pthread_cond_t started;	/* all of them wait for work */
 	bool starved;		/* pool_take found nothing */
 	bool leaving;
+	bool limited;		/* constant: requests may not run for ever */
 
 	uint64_t submitted;	/* loop: numbers given out */
 	struct queue cache;	/* loop */
@@ -91,14 +95,25 @@ too_late(const struct request *r)
 	return r->deadline != 0 && r->deadline <= now_ns() ? "expired" : NULL;
 }
 
+static uint64_t
+run_until(const struct driver *d, const struct request *r)
+{
+	uint64_t ns = driver_max_run(d, r->cmd);
+
+	return ns == 0 ? 0 : now_ns() + ns;
+}
+
 /* Lock held on entry and exit. */
 static void
-run(struct pool *p, struct bench *bench, struct request *r)
+run(struct pool *p, struct seat *s, struct bench *bench, struct request *r)
 {
 	struct answer answer = { .failed = too_late(r) };
 	struct queue freed = { 0 };
 	bool wake;
 
+	s->running = r;
+	s->put_down = false;
+	s->until = p->limited ? run_until(p->driver, r) : 0;
 	pthread_mutex_unlock(&p->lock);
 	if (answer.failed == NULL)
 		bench_run(bench, r, &answer);
@@ -106,6 +121,8 @@ run(struct pool *p, struct bench *bench, struct request *r)
 	if (p->hooks.done(r, &answer, &freed))
 		bench_taken(bench);
 	pthread_mutex_lock(&p->lock);
+	s->running = NULL;
+	s->until = 0;
 	p->active--;
 	while ((r = queue_pop(&freed)) != NULL)
 		set_free(r, &p->free);
@@ -132,7 +149,7 @@ worker(void *arg)
 	pthread_mutex_lock(&p->lock);
 	for (;;) {
 		if ((r = next_request(p, s)) != NULL)
-			run(p, &bench, r);
+			run(p, s, &bench, r);
 		else if (p->leaving)
 			break;
 		else
@@ -162,8 +179,9 @@ make_requests(struct pool *p, uint32_t n)
 }
 
 struct pool *
-pool_new(const struct driver *d, unsigned threads, uint32_t queue, struct pool_hooks hooks)
+pool_new(const struct driver *d, const struct start *start, struct pool_hooks hooks)
 {
+	uint32_t threads = start->threads, queue = start->limits.queue;
 	struct pool *p = calloc(1, sizeof(*p) + threads * sizeof(p->seats[0]));
 
 	if (p == NULL)
@@ -172,6 +190,7 @@ pool_new(const struct driver *d, unsigned threads, uint32_t queue, struct pool_h
 	p->hooks = hooks;
 	p->threads = threads;
 	p->most = queue + threads + LOOP_CACHE;
+	p->limited = d->shortest_run != 0;
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->started, NULL);
 	if (make_requests(p, recorder_slots(queue, threads)) != 0)
@@ -353,6 +372,44 @@ pool_next_deadline(struct pool *p)
 		deadline = first->deadline;
 	pthread_mutex_unlock(&p->lock);
 	return deadline;
+}
+
+#define PUT_DOWN 1000000000ull	/* ns that a thread has to die of SIGABRT */
+#define LOOK_MOST 100000000ull	/* ns between two looks, at most and at least */
+#define LOOK_LEAST 1000000ull
+
+/* Lock held. A seat whose request has run too long, or NULL. */
+static struct seat *
+overdue(struct pool *p, uint64_t now)
+{
+	for (unsigned i = 0; i < p->threads; i++)
+		if (p->seats[i].until != 0 && p->seats[i].until <= now)
+			return &p->seats[i];
+	return NULL;
+}
+
+uint64_t
+pool_watch(struct pool *p, uint64_t now)
+{
+	uint64_t every = p->driver->shortest_run / 8;
+	struct seat *s;
+	bool busy;
+
+	if (!p->limited)
+		return 0;
+	pthread_mutex_lock(&p->lock);
+	busy = p->active > p->cache.len;
+	if ((s = overdue(p, now)) != NULL) {
+		uint32_t slot = slot_index(s->running->record);
+		if (s->put_down)
+			crash_kill(slot);
+		s->put_down = true;
+		s->until = now + PUT_DOWN;
+		crash_put_down(s->thread, slot);
+	}
+	pthread_mutex_unlock(&p->lock);
+	every = every > LOOK_MOST ? LOOK_MOST : every < LOOK_LEAST ? LOOK_LEAST : every;
+	return busy ? now + every : 0;
 }
 
 void

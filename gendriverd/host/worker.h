@@ -15,6 +15,7 @@
 #include "driver.h"
 #include "queue.h"
 #include "request.h"
+#include "start.h"
 
 struct pool;
 
@@ -30,8 +31,7 @@ struct pool_hooks {
 };
 
 /* Starts the threads; the recorder is open. NULL: no memory or no threads to be had. */
-struct pool *pool_new(const struct driver *d, unsigned threads, uint32_t queue,
-    struct pool_hooks hooks);
+struct pool *pool_new(const struct driver *d, const struct start *start, struct pool_hooks hooks);
 
 /* Loop. A free request, or NULL: the queue is full. */
 struct request *pool_take(struct pool *p);
@@ -52,6 +52,10 @@ void pool_expired(struct pool *p, uint64_t now, struct queue *out);
 void pool_withdraw_calls(struct pool *p, struct queue *out);
 /* ns of CLOCK_MONOTONIC; 0: no deadline. */
 uint64_t pool_next_deadline(struct pool *p);
+
+/* Loop. Take the process down when a request runs longer than it may. The ns to come back
+ * at latest; 0: no need. */
+uint64_t pool_watch(struct pool *p, uint64_t now);
 
 /* Workers leave when nothing waits any more; thread_destroy runs on each. */
 void pool_leave(struct pool *p);

@@ -20,7 +20,7 @@
 enum {
 	SEGV = 1, ABORT, EXIT, BUS, FPE, ILL, STACK, DOUBLE_FREE, SEGV_THREAD,
 	HANG = 10, SLEEP_UNTIL_CANCELLED, BLOCK, RELEASE, ORDER, ORDER_GET,
-	WAITING, PID, HANG_QUIET, KILL, CLOSE_FDS, LEAVE_CHILD, SPIN_UNTIL_CANCELLED, SEGV_SENT, EAT,
+	WAITING, PID, HANG_QUIET, KILL, CLOSE_FDS, LEAVE_CHILD, SPIN_UNTIL_CANCELLED, SEGV_SENT, EAT, HANG_DEAF,
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards what follows */
@@ -119,6 +119,17 @@ hang(int quiet)
 	while (forever)
 		if (quiet)
 			pause();
+}
+
+/* No signal that can be blocked gets through. */
+static void
+hang_deaf(void)
+{
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, NULL);
+	hang(1);
 }
 
 static void
@@ -283,6 +294,7 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 	case SPIN_UNTIL_CANCELLED: until_cancelled(res, 0); break;
 	case SEGV_SENT: kill(getpid(), SIGSEGV); break;
 	case EAT: eat(req, res); break;
+	case HANG_DEAF: hang_deaf(); break;
 	default: error_set(res, "command");
 	}
 }
@@ -294,7 +306,7 @@ static const gd_command commands[] = {
 	{ "order", ORDER }, { "order_get", ORDER_GET }, { "waiting", WAITING }, { "pid", PID },
 	{ "hang_quiet", HANG_QUIET }, { "kill", KILL }, { "close_fds", CLOSE_FDS },
 	{ "leave_child", LEAVE_CHILD }, { "spin_until_cancelled", SPIN_UNTIL_CANCELLED },
-	{ "segv_sent", SEGV_SENT }, { "eat", EAT }, { NULL, 0 },
+	{ "segv_sent", SEGV_SENT }, { "eat", EAT }, { "hang_deaf", HANG_DEAF }, { NULL, 0 },
 };
 static const char *const atoms[] = { "ok", "error", "cancelled", "badarg", "command", GD_ERR_MEMORY, NULL };
 

@@ -4,8 +4,8 @@
     python tests/soak/soak.py SECONDS
 
 Every call carries a number; the driver writes down what it runs (tests/drivers/ledger.c), the callers what they are
-told (ledger_load.erl). What was told `never started` must not be in the driver's books, what was told to have run must be
-there once, and nothing twice. Ends with 1 when the books do not agree; prints how long callers waited.
+told (ledger_load.erl). What was told `never started` must not be in the driver's books, what was told to have run must
+be there once, and nothing twice. Ends with 1 when the books do not agree; prints how long callers waited.
 """
 
 from __future__ import annotations
