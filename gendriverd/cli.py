@@ -80,6 +80,19 @@ def parser() -> argparse.ArgumentParser:
     call.add_argument("term", metavar="TERM", nargs="?", help="the params, an Erlang term")
     call.set_defaults(run=_call)
 
+    reports = commands.add_parser(
+        "reports",
+        help="how hosts died, and which request did it",
+        description="List the reports of hosts that died, oldest first, or show one.",
+        epilog="examples:\n  gendriverd reports\n  gendriverd reports show last\n",
+        formatter_class=raw,
+    )
+    _add_config(reports)
+    reports.add_argument("--dir", metavar="DIR", type=Path, help="where they are (the configuration's reports_dir)")
+    reports.add_argument("action", nargs="?", choices=["show"], help="show one: ID, what it begins with, or `last`")
+    reports.add_argument("id", nargs="?", metavar="ID")
+    reports.set_defaults(run=_reports)
+
     cflags = commands.add_parser(
         "cflags",
         help="compiler flags for building a driver",
@@ -210,6 +223,16 @@ def _call(options: argparse.Namespace) -> int:
     return run_call(
         options.connect, options.instance, options.cmd, options.term, options.timeout, options.key, options.cast
     )
+
+
+def _reports(options: argparse.Namespace) -> int:
+    from gendriverd.cli_reports import list_reports, show_report
+    from gendriverd.config import load
+
+    directory: Path = options.dir or Path(load(options.config).daemon.reports_dir)
+    if options.action is None:
+        return list_reports(directory)
+    return show_report(directory, options.id or "last")
 
 
 def _cflags(options: argparse.Namespace) -> int:

@@ -29,6 +29,7 @@ SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one m
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
+Reports = Literal["off", "hash", "full"]
 Table = dict[str, Any]
 
 
@@ -147,6 +148,9 @@ class DaemonConfig(Section):
     host: str = ""
     handshake_timeout: Limit = 5.0
     handshake_pending: Count = 256
+    reports: Reports = "hash"
+    reports_dir: Path_ = "/var/lib/gendriverd/reports"
+    reports_max: Annotated[int, Field(ge=1, le=100_000)] = 100
     start_timeout: Limit = 10.0
     drain_timeout: Seconds = 10.0
     stop_timeout: Seconds = 5.0
@@ -235,6 +239,7 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
     paths = {
         "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
         "host": absolute(config.daemon.host),
+        "reports_dir": os.path.normpath(directory / config.daemon.reports_dir),
     }
     return config.model_copy(update={"instances": instances, "daemon": config.daemon.model_copy(update=paths)})
 

@@ -7,20 +7,22 @@ driver that cannot be used is FATAL at once. Which state follows which is states
 
 from __future__ import annotations
 
+import functools
 import random
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
+from gendriverd import reports
 from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, find_driver, find_host, launch
-from gendriverd.lifetime import Lifetime, Patience
+from gendriverd.lifetime import Background, Lifetime, Patience
 from gendriverd.log import Log
 from gendriverd.messages import Ready
 from gendriverd.recorder import Recorder
@@ -45,7 +47,7 @@ class Instance:
         config: InstanceConfig,
         daemon: DaemonConfig,
         log: Log,
-        linger: Callable[[socket.socket], None],
+        background: Background,
     ) -> None:
         self.name = name
         self.config = config
@@ -54,7 +56,7 @@ class Instance:
         self.last_exit: str | None = None
         self.trouble: str | None = None  # why its last host ended, or could not start
         self._daemon = daemon
-        self._linger = linger
+        self._background = background
         self._log = log.bind(instance=name)
         self._life: Lifetime | None = None
         self._stop = trio.Event()
@@ -144,7 +146,7 @@ class Instance:
             recorder.close()
             raise
         log = self._log.bind(generation=self.generation)
-        self._life = life = Lifetime(host, recorder, log, self._on_ready, self._linger)
+        self._life = life = Lifetime(host, recorder, log, self._on_ready, self._background)
         log.debug("host_started", pid=host.pid, driver=driver)
         start_timeout = self.config.start_timeout or self._daemon.start_timeout
         patience = Patience(self._daemon.drain_timeout, self._daemon.stop_timeout, self.config.heartbeat)
@@ -152,7 +154,39 @@ class Instance:
             nursery.start_soon(self._step_when_stopped)
             end = await life.run(self._start_message(driver), start_timeout, self._stop, patience)
             nursery.cancel_scope.cancel()
-        return self._ending(life, end, driver, log)
+        ending = self._ending(life, end, driver, log)
+        if self._daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
+            self._background(self._report, self._describe(life, end, driver, ending), log)
+        return ending
+
+    def _describe(self, life: Lifetime, end: Exit, driver: str, ending: Ending) -> Callable[[], reports.Report]:
+        """A report of the death, once it is called: it reads the driver's file."""
+        return functools.partial(
+            reports.make,
+            instance=self.name,
+            generation=self.generation,
+            driver=driver,
+            names=life.ready.commands if life.ready else {},
+            host=life.host,
+            end=end,
+            reason=ending.reason,
+            record=life.record,
+            guilt=life.culprit,
+            peers=life.peers,
+            mapped=life.mapped,
+            lines=list(life.lines),
+            full=self._daemon.reports == "full",
+        )
+
+    async def _report(self, describe: Callable[[], reports.Report], log: Log) -> None:
+        directory, most = Path(self._daemon.reports_dir), self._daemon.reports_max
+        try:
+            written = await trio.to_thread.run_sync(lambda: reports.write(directory, describe(), most))
+            log.info("report_written", report=written.stem, path=str(written))
+        except OSError as error:
+            log.warning("report_not_written", path=str(directory), reason=error.strerror)
+        except Exception:
+            log.exception("report_error")
 
     async def _step_when_stopped(self) -> None:
         await self._stop.wait()

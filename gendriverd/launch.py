@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 from collections.abc import Mapping
@@ -48,6 +49,7 @@ class Host:
         self._pidfd = pidfd
         self._output = trio.lowlevel.FdStream(output)
         self._exit: Exit | None = None
+        self.usage: resource.struct_rusage | None = None  # when it is reaped
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError, OSError):
@@ -64,12 +66,12 @@ class Host:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         try:
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)  # noqa: ASYNC222 (it is dead)
+            _, status, self.usage = os.wait4(self.pid, 0)  # noqa: ASYNC222 (it is dead, and its number still taken)
         except ChildProcessError:  # somebody else has reaped it
             return Exit(None, None)
-        if result is None or result.si_code == os.CLD_EXITED:
-            return Exit(result.si_status if result else 0, None)
-        return Exit(None, signal_name(result.si_status))
+        if os.WIFEXITED(status):
+            return Exit(os.WEXITSTATUS(status), None)
+        return Exit(None, signal_name(os.WTERMSIG(status)))
 
     async def read_output(self) -> bytes:
         """Some of what it prints; empty at the end."""

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import socket
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,16 +23,22 @@ import trio
 from gendriverd.aftermath import Guilt, by_connection, culprit, ends_whole, kernel_took, last_words
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, Term
+from gendriverd.farewell import linger
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
 from gendriverd.recorder import Record, Recorder, Untrusted
+from gendriverd.reports import modules
 
 LAST_WORDS = 2.0  # seconds between "it should be leaving" and SIGKILL, or between its death and our not listening
 MARGIN = 1.0  # seconds a host gets beyond the limits it was told
 REAPING = 5.0
+LINES_KEPT = 50
 LINE_MAX = 2048  # bytes of one printed line
 COUNTS = ("calls", "casts", "bytes_in", "bytes_out")
+
+
+Background = Callable[..., None]  # (async function, its arguments ..)
 
 
 class Handover(Enum):
@@ -62,8 +69,8 @@ class Patience:
 
 
 class Lifetime:
-    """Run it once. Without waiting, `on_ready` is called when the host says so, and `linger` with each socket on which
-    all is said and shut down: it waits for the client's end, and closes it.
+    """Run it once. `on_ready` is called, without waiting, when the host says so; `background` starts a task that may
+    live longer: it waits for the ends of clients whose host died.
     """
 
     def __init__(
@@ -72,12 +79,16 @@ class Lifetime:
         recorder: Recorder,
         log: Log,
         on_ready: Callable[[], None],
-        linger: Callable[[socket.socket], None],
+        background: Background,
     ) -> None:
         self.host = host
         self.culprit: Guilt | None = None  # the request that killed it, where that is known
         self._recorder = recorder
-        self._linger = linger
+        self._background = background
+        self.record = Record({}, [], None)  # as its death left it
+        self.peers: dict[int, str] = {}  # of the connections then
+        self.mapped: list[tuple[int, int, int, str]] = []  # its code, when it was ready
+        self.lines: deque[dict[str, object]] = deque(maxlen=LINES_KEPT)  # its last
         self.ready: Ready | None = None
         self.ready_at = 0.0
         self.refusal: str | None = None
@@ -94,6 +105,7 @@ class Lifetime:
         self._beat = trio.Event()
         self._lied = False
         self._told_to_stop = False
+        self.orderly = False  # it ended as it was told
         self._leaving = False
 
     async def run(self, start: dict[Term, Term], start_timeout: float, stop: trio.Event, limits: Patience) -> Exit:
@@ -236,6 +248,7 @@ class Lifetime:
             return
         self.ready = message
         self.ready_at = trio.current_time()
+        self.mapped = modules(self.host.pid)
         self._on_ready()
 
     def _answer(self, number: int, outcome: Handover) -> None:
@@ -260,6 +273,7 @@ class Lifetime:
         values = {f"driver_{key}" if key in RESERVED else key: value for key, value in line.values.items()}
         event = line.event if re.fullmatch(r"[a-z0-9_]{1,64}", line.event) else "host_log"
         self._log.log(LEVELS[line.level], event, source="host", **values)
+        self.lines.append({"event": event, "level": line.level, **values})
         return True
 
     async def _read_output(self) -> None:
@@ -281,6 +295,9 @@ class Lifetime:
         for line in lines:
             if self._may_log():
                 self._log.info("driver_output", line=line[:LINE_MAX])
+                self.lines.append(
+                    {"event": "driver_output", "line": line[:LINE_MAX].decode("utf-8", "backslashreplace")}
+                )
 
     def _may_log(self) -> bool:
         if not self._budget.allows(trio.current_time()):
@@ -295,8 +312,9 @@ class Lifetime:
 
     def _part(self, end: Exit) -> None:
         """The host is dead: each client hears what became of its calls. Waits for nobody."""
-        record = self._read_record()
-        orderly = self._told_to_stop and end.code == 0  # it has said all itself
+        self.record = record = self._read_record()
+        self.peers = {number: connection.peer for number, connection in self._connections.items()}
+        orderly = self.orderly = self._told_to_stop and end.code == 0  # it has said all itself
         self.culprit = None if orderly else culprit(record.death, end)
         requests = by_connection(record)
         connections, self._connections = self._connections, {}
@@ -331,7 +349,7 @@ class Lifetime:
             if words:
                 connection.ours.send(words)
             connection.ours.shutdown(socket.SHUT_WR)
-        self._linger(connection.ours)
+        self._background(linger, trio.socket.from_stdlib_socket(connection.ours))
 
     def _kill(self, charge: str) -> None:
         if self.charge is None:

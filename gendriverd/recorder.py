@@ -11,7 +11,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 MAGIC, LAYOUT = 0x43524447, 1
@@ -21,7 +21,8 @@ HEADER, CONN, SLOT = 4096, 32, 256
 _HEAD = struct.Struct("<IIIIQI")
 _KEY_AT = 24
 _DEATH_AT = 32
-_DEATH = struct.Struct("<IIiiIIQQII")
+_DEATH = struct.Struct("<IIiiIIQQIIII")
+PARAMS = 1 << 20  # bytes at the end: the params of the request that did it
 _TRACE_MAX = 32
 _CONN = struct.Struct("<QQI")
 _SLOT = struct.Struct("<QQQQQQIIIII")
@@ -87,6 +88,8 @@ class Death:
     thread: int
     trace: tuple[int, ...]  # return addresses, innermost first
     request: Request | None  # what it was running
+    kept: int  # bytes of its params
+    params: bytes | None = None  # without version byte, if all of them were kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ class Recorder:
     def __init__(self, queue: int, threads: int, connections: int) -> None:
         self.slots = queue + threads + SPARE
         self.connections = connections
-        self.size = HEADER + connections * CONN + self.slots * SLOT
+        self.size = HEADER + connections * CONN + self.slots * SLOT + PARAMS
         self._key = int.from_bytes(os.urandom(4), "little")
         self.fd = os.memfd_create("gendriverd-recorder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -120,16 +123,20 @@ class Recorder:
 
     def read(self) -> Record:
         """What is there now. Raises Untrusted."""
-        data = os.pread(self.fd, self.size, 0)
-        if len(data) != self.size:
-            raise Untrusted(f"{len(data)} bytes of {self.size}")
+        end = self.size - PARAMS
+        data = os.pread(self.fd, end, 0)
+        if len(data) != end:
+            raise Untrusted(f"{len(data)} bytes of {end}")
         magic, *about = _HEAD.unpack_from(data)
         if magic == 0:  # the host died before it opened its recorder
             return Record({}, [], None)
         if (magic, *about) != (MAGIC, LAYOUT, self.slots, self.connections, self.size, self._key):
             raise Untrusted("the head is overwritten")
         slots = dict(self._used_slots(data))
-        return Record(dict(self._connections(data)), list(slots.values()), _death(data, slots))
+        death = _death(data, slots)
+        if death is not None and death.request is not None and death.kept == death.request.params_len:
+            death = replace(death, params=os.pread(self.fd, death.kept, end))
+        return Record(dict(self._connections(data)), list(slots.values()), death)
 
     def _connections(self, data: bytes) -> Iterator[tuple[int, Sent]]:
         table = memoryview(data)[HEADER : HEADER + self.connections * CONN]
@@ -149,7 +156,7 @@ class Recorder:
 
     def _used_slots(self, data: bytes) -> Iterator[tuple[int, Request]]:
         begin = HEADER + self.connections * CONN
-        table = memoryview(data)[begin:]
+        table = memoryview(data)[begin : begin + self.slots * SLOT]
         key = self._key
         for index, said in enumerate(table.cast("I")[_WORD_AT // 4 :: SLOT // 4].tolist()):
             word = said ^ ((index + 1) * 2654435761 ^ key) << _TAG_SHIFT & 0xFFFFFFFF
@@ -187,10 +194,10 @@ class Recorder:
 
 
 def _death(data: bytes, slots: dict[int, Request]) -> Death | None:
-    _, kind, number, code, slot, seat, address, pc, thread, depth = _DEATH.unpack_from(data, _DEATH_AT)
+    _, kind, number, code, slot, seat, address, pc, thread, depth, kept, _ = _DEATH.unpack_from(data, _DEATH_AT)
     if kind == 0:
         return None
-    if kind > 3 or depth > _TRACE_MAX:
+    if kind > 3 or depth > _TRACE_MAX or kept > PARAMS:
         raise Untrusted("the word of the dying thread is overwritten")
     request = slots.get(slot)
     if request is not None and (request.state is not State.RUNNING or seat not in (request.seat, NONE)):
@@ -205,4 +212,5 @@ def _death(data: bytes, slots: dict[int, Request]) -> Death | None:
         thread=thread,
         trace=struct.unpack_from(f"<{depth}Q", data, _DEATH_AT + _DEATH.size),
         request=request,
+        kept=kept,
     )

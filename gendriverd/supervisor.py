@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from gendriverd.config import Config
 from gendriverd.errors import HandshakeRefused
-from gendriverd.farewell import linger
 from gendriverd.instance import Instance
 from gendriverd.log import Log
 from gendriverd.states import SETTLED, State
@@ -20,15 +19,15 @@ class Supervisor:
         self._log = log
         self.stopping = False
         self.instances = {
-            name: Instance(name, instance, config.daemon, log, self._linger)
+            name: Instance(name, instance, config.daemon, log, self._background)
             for name, instance in config.enabled().items()
         }
-        self._lingering: trio.Nursery | None = None
+        self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until every instance is stopped. Started: clients may ask for every instance."""
         async with trio.open_nursery() as nursery:
-            self._lingering = nursery
+            self._nursery = nursery
             for instance in self.instances.values():
                 await nursery.start(self._guard, instance)
             task_status.started()
@@ -67,12 +66,10 @@ class Supervisor:
             if not self.instances:
                 await trio.sleep_forever()
 
-    def _linger(self, client: socket.socket) -> None:
-        """A client whose host died: it has heard all."""
-        if self._lingering is None:
-            client.close()
-        else:
-            self._lingering.start_soon(linger, trio.socket.from_stdlib_socket(client))
+    def _background(self, task: Callable[..., Awaitable[object]], *arguments: object) -> None:
+        """A task that may live longer than the host it is about; it does not raise."""
+        if self._nursery is not None:
+            self._nursery.start_soon(task, *arguments)
 
     def status(self) -> str:
         """For people, in one line."""

@@ -232,7 +232,13 @@ def running_daemon(
         listen = ["tcp://127.0.0.1:0", f"unix:{short}/gendriverd.sock"]
         path = directory / "gendriverd.toml"
         host = os.environ.get("GENDRIVERD_HOST", "")
-        own = {"listen": listen, "log_format": "json", "log_level": "debug", "host": host}
+        own = {
+            "listen": listen,
+            "log_format": "json",
+            "log_level": "debug",
+            "host": host,
+            "reports_dir": directory / "reports",
+        }
         path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
         command = [sys.executable, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
         # The environment wins over the file: nothing of it may get into a test that has said otherwise.

@@ -79,13 +79,27 @@ claim(struct death *d)
 	return atomic_compare_exchange_strong(&d->claimed, &unclaimed, 1);
 }
 
+/* As long as the space for them, or not at all. */
+static void
+keep_params(struct death *d, const struct request *r)
+{
+	size_t len = r->params_len;
+
+	if (len <= RECORDER_PARAMS && peek((uint64_t)(uintptr_t)r->params, recorder_params(), len))
+		d->kept = (uint32_t)len;
+}
+
 static void
 name_request(struct death *d)
 {
 	struct running here = running_here();
 
-	d->slot = here.request != NULL ? slot_index(here.request->record) : RECORDER_NONE;
+	d->slot = RECORDER_NONE;
 	d->seat = here.seat;
+	if (here.request != NULL) {
+		d->slot = slot_index(here.request->record);
+		keep_params(d, here.request);
+	}
 	d->thread = (uint32_t)syscall(SYS_gettid);
 }
 

@@ -18,7 +18,7 @@ uint64_t
 recorder_size(uint32_t n_slots, uint32_t n_conns)
 {
 	return sizeof(struct recorder) + (uint64_t)n_conns * sizeof(struct conn_record)
-	    + (uint64_t)n_slots * sizeof(struct slot);
+	    + (uint64_t)n_slots * sizeof(struct slot) + RECORDER_PARAMS;
 }
 
 /* Not the state alone: bits that differ from slot to slot, and from host to host. */
@@ -75,6 +75,12 @@ struct slot *
 recorder_slot(uint32_t index)
 {
 	return &slots[index];
+}
+
+unsigned char *
+recorder_params(void)
+{
+	return (unsigned char *)(slots + here->slots);
 }
 
 struct conn_record *

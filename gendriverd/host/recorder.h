@@ -26,6 +26,7 @@
 #define RECORDER_LAYOUT 1
 #define RECORDER_INLINE 183	/* bytes of params kept in their slot */
 #define RECORDER_TRACE 32
+#define RECORDER_PARAMS (1u << 20)	/* bytes: of the params of the request that did it */
 #define RECORDER_NONE UINT32_MAX
 
 enum slot_state { SLOT_FREE, SLOT_QUEUED, SLOT_RUNNING, SLOT_DONE };
@@ -79,6 +80,8 @@ struct death {
 	uint64_t pc;
 	uint32_t thread;		/* its id */
 	uint32_t depth;			/* of trace */
+	uint32_t kept;			/* bytes of the request's params, behind the slots */
+	uint32_t reserved;
 	uint64_t trace[RECORDER_TRACE];	/* return addresses, innermost first */
 };
 
@@ -90,7 +93,7 @@ struct recorder {
 	uint32_t reserved;
 	struct death death;
 	unsigned char pad[4096 - 32 - sizeof(struct death)];
-	/* struct conn_record[conns], then struct slot[slots] */
+	/* struct conn_record[conns], then struct slot[slots], then RECORDER_PARAMS bytes */
 };
 
 /* More than can wait or run: the loop's cache, and replies on their way out. */
@@ -110,6 +113,7 @@ uint64_t recorder_size(uint32_t slots, uint32_t conns);
 
 struct recorder *recorder_here(void);
 struct slot *recorder_slot(uint32_t index);
+unsigned char *recorder_params(void);
 struct conn_record *recorder_conn(uint32_t index);
 uint32_t slot_index(const struct slot *s);
 

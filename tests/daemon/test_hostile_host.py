@@ -100,7 +100,7 @@ def test_a_socket_not_adopted_before_its_host_died_goes_to_the_next_host(serving
     running = serving("die_once")
     with connect(running.tcp_url, "x") as client:
         assert client.call(1, [7]) == (OK, [7])
-    assert events(running, "client_connected")[0]["generation"] == 2
+    assert running.wait_event("client_connected")["generation"] == 2
 
 
 @pytest.mark.parametrize(("behave", "reason"), [("too_many", "busy"), ("no_descriptor", "unavailable")])
