@@ -4,6 +4,7 @@
 
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
+-include_lib("gen_driver_tcp/src/gen_driver_request.hrl").
 
 -compile(export_all).
 -compile(nowarn_export_all).
@@ -20,7 +21,7 @@ all() ->
 groups() ->
     [{bounds, [],
       [places_are_taken_before_sending, plain_requests_beyond_the_bound, bytes_are_bounded_too,
-       in_flight_is_bounded, expired_in_the_queue, peer_that_stops_reading, batch_is_one_send,
+       requests_without_a_place_are_bounded_in_the_queue, in_flight_is_bounded, expired_in_the_queue, peer_that_stops_reading, batch_is_one_send,
        flood_does_not_starve]},
      {process, [],
       [names, under_a_supervisor, stop_answers_everybody, casts_go_out_before_stop,
@@ -70,6 +71,19 @@ bytes_are_bounded_too(Config) ->
     {error, {failed, overloaded}} = gen_driver_tcp:cast(Client, 1, Params),
     ok = gen_driver_tcp:cast(Client, 1, 0),
     ok = sys:resume(Client).
+
+%% As from another node, where no place can be taken before.
+requests_without_a_place_are_bounded_in_the_queue(Config) ->
+    {Client, Conn} = connected(#{max_queued => 10}, #{limits => #{in_flight => 1}}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    Calls = [gen_server:send_request(Client, #request{style = own, command = 2}) || _ <- lists:seq(1, 50)],
+    Full = [gen_server:receive_response(Call, 5000) || Call <- lists:nthtail(10, Calls)],
+    [{reply, {said, {error, {failed, overloaded}}}} = Reply || Reply <- Full],
+    [ok = gen_server:cast(Client, #request{command = 3}) || _ <- lists:seq(1, 5)],
+    #{queued := 10, casts_dropped := 5} = until(Client, fun(#{casts_dropped := Dropped}) -> Dropped =:= 5 end),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(First).
 
 in_flight_is_bounded(Config) ->
     {Client, Conn} = connected(#{}, #{limits => #{in_flight => 3}}, Config),

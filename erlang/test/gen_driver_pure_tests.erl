@@ -196,3 +196,29 @@ welcome_test() ->
 refused_test() ->
     [?assertEqual({refused, Reason}, gen_driver_handshake:answer(term_to_binary({refused, Reason})))
      || Reason <- [unknown_instance, unavailable, bad_hello, bad_version, auth, busy, draining]].
+
+%%% What a review found
+
+a_small_frame_does_not_hold_on_to_a_large_one_test() ->
+    Large = <<1000000:32, 0:8000000>>,
+    {Begins, Ends} = split_binary(<<Large/binary, 100:32, 7:800, 5:32, 1>>, 500000),
+    {First, Second} = {binary:copy(Begins), binary:copy(Ends)},
+    {ok, [], Begun} = gen_driver_frame:cut(First, gen_driver_frame:new(1 bsl 20)),
+    {ok, [Whole, Small], _} = gen_driver_frame:cut(Second, Begun),
+    ?assertEqual(1000000, byte_size(Whole)),
+    ?assertEqual(1000000, binary:referenced_byte_size(Whole) - 4),
+    ?assertEqual(<<7:800>>, Small),
+    ?assert(binary:referenced_byte_size(Small) < 600000).
+
+options_that_no_socket_takes_are_refused_test_() ->
+    [?_assertMatch({error, {bad_option, {connect, _}}}, connect(Connect))
+     || Connect <- [{tcp, {1, 2}, 1}, {tcp, "", 1}, {tcp, [a], 1}, {tcp, <<"h">>, 1}, "unix:/" ++ lists:duplicate(107, $x),
+                    {local, lists:duplicate(108, $x)}]]
+    ++ [?_assertMatch({ok, _}, connect(Connect))
+        || Connect <- [{tcp, {127, 0, 0, 1}, 1}, {tcp, localhost, 1}, {tcp, "h", 1}, {local, lists:duplicate(107, $x)}]].
+
+improper_option_lists_are_bad_options_test() ->
+    ?assertMatch({error, {bad_option, _}}, gen_driver_options:client([{instance, x} | y])),
+    ?assertError({bad_option, _}, gen_driver_options:request([key])),
+    ?assertError({bad_option, _}, gen_driver_options:request([{key, 1} | x])),
+    ?assertEqual({default, #{key => 1}}, gen_driver_options:request([{key, 1}, {key, 2}])).

@@ -13,7 +13,7 @@
 %% key, and whatever other keys share the connection become part of it.
 -module(gd_sqlite).
 
--export([exec/3, exec/4, query/3, query/4, transaction/2, transaction/3, key/1, errors/0]).
+-export([exec/3, exec/4, query/3, query/4, transaction/2, transaction/3, key/1, atoms/0, errors/0]).
 -export_type([key/0, param/0, value/0, statement/0, reason/0, error/0]).
 
 -define(EXEC, 1).
@@ -68,8 +68,13 @@ transaction(Pid, Statements) ->
 transaction(Pid, Key, Statements) ->
     call(Pid, Key, ?TRANSACTION, [statement(S) || S <- Statements]).
 
-%% @doc All errors of the driver's own. Replies are decoded with `safe': only atoms
+%% @doc All atoms in the driver's replies. Those are decoded with `safe': only atoms
 %% that the node knows. By standing here they are known once this module is loaded.
+-spec atoms() -> [atom()].
+atoms() ->
+    [blob, null | errors()].
+
+%% @doc All errors of the driver's own.
 -spec errors() -> [reason()].
 errors() ->
     [constraint, syntax, params, type, range, mismatch, decode, transaction, too_many_rows, too_large, busy,

@@ -12,7 +12,8 @@
          every_term_comes_back/1, no_term_ends_the_link/1, large_binaries_come_back/1, commands_have_names/1,
          plain_calls_and_casts_work_on_a_named_client/1, an_unknown_instance_is_said/1,
          a_unix_socket_serves_as_well/1, a_closed_client_leaves_nothing_behind/1,
-         processes_casting_at_once_are_all_counted/1]).
+         processes_casting_at_once_are_all_counted/1, casts_that_were_taken_arrive_when_the_client_stops/1,
+         a_call_with_the_longest_timeout_is_answered/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
@@ -21,7 +22,8 @@ all() ->
      a_thousand_callers_get_a_hundred_thousand_right_answers, a_slow_answer_does_not_hold_up_another,
      every_term_comes_back, no_term_ends_the_link, large_binaries_come_back, commands_have_names,
      plain_calls_and_casts_work_on_a_named_client, an_unknown_instance_is_said, a_unix_socket_serves_as_well,
-     a_closed_client_leaves_nothing_behind, processes_casting_at_once_are_all_counted].
+     a_closed_client_leaves_nothing_behind, processes_casting_at_once_are_all_counted,
+     casts_that_were_taken_arrive_when_the_client_stops, a_call_with_the_longest_timeout_is_answered].
 
 init_per_suite(Config) ->
     case os:getenv("GENDRIVERD_URL") of
@@ -125,6 +127,26 @@ term(Levels) ->
         4 -> Elements ++ hd(Elements);
         5 -> [Elements, term(0) | x]
     end.
+
+%% More than socket and driver hold: the client has to wait for the host to read.
+casts_that_were_taken_arrive_when_the_client_stops(Config) ->
+    Counting = connect(test4, Config),
+    {ok, [{driver, Before}, _]} = gen_driver_tcp:call(Counting, stats),
+    Casting = connect(test4, Config),
+    [ok = gen_driver_tcp:cast(Casting, ping, <<0:80000>>) || _ <- lists:seq(1, 3000)],
+    ok = gen_driver_tcp:stop(Casting),
+    counted(Counting, Before + 1 + 3000).
+
+%% Asking counts too. The suite's time trap is the limit.
+counted(Client, Expected) ->
+    case gen_driver_tcp:call(Client, stats) of
+        {ok, [{driver, Expected}, _]} -> ok;
+        {ok, [{driver, Fewer}, _]} when Fewer < Expected -> counted(Client, Expected + 1)
+    end.
+
+a_call_with_the_longest_timeout_is_answered(Config) ->
+    Pid = connect(echo, Config),
+    ?assertEqual({ok, 1}, gen_driver_tcp:call(Pid, echo, 1, 16#ffffffff)).
 
 commands_have_names(Config) ->
     Pid = connect(sum, Config),

@@ -13,8 +13,8 @@
 
 -define(APPLICATION, gen_driver_compat).
 -define(CONNECT, "tcp://127.0.0.1:9900").
-%% Longer than an attempt takes: connecting and handshake have 5 s each.
--define(WELCOME, 15000).
+%% Longer than an attempt takes: connecting and handshake have 8 s each.
+-define(WELCOME, 20000).
 
 %% @doc Connect to the instance `Name' at the application's `connect' setting and wait until it is
 %% ready. `Path' was the directory of the driver; the service knows its drivers itself.
@@ -31,6 +31,6 @@ welcomed(ok, Pid) ->
     {ok, Pid};
 welcomed({error, Reason}, Pid) ->
     unlink(Pid),
-    ok = gen_driver_tcp:stop(Pid),
+    true = exit(Pid, shutdown),
     receive {'EXIT', Pid, _} -> ok after 0 -> ok end,
     {error, Reason}.

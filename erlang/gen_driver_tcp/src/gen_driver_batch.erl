@@ -36,12 +36,13 @@ take(Tick, Hold, Queue, Link) ->
                         room = gen_driver_link:room(Link)}),
     {lists:reverse(Batch#batch.frames), Batch#batch.dropped, Batch#batch.queue, Batch#batch.link}.
 
-take(Batch = #batch{room = Room, requests = Requests, bytes = Bytes})
-  when Room =:= 0; Requests >= ?REQUESTS; Bytes >= ?BYTES ->
+take(Batch = #batch{requests = Requests, bytes = Bytes}) when Requests >= ?REQUESTS; Bytes >= ?BYTES ->
     Batch;
 take(Batch = #batch{queue = Queue}) ->
     case gen_driver_queue:peek(Queue) of
         empty ->
+            Batch;
+        #request{from = From} when From =/= cast, Batch#batch.room =:= 0 ->
             Batch;
         #request{options = #{key := _}} = Request when Batch#batch.hold ->
             take(Batch#batch{queue = gen_driver_queue:hold(Request, Queue)});

@@ -20,7 +20,7 @@
 -include("gen_driver_request.hrl").
 
 -export([start_link/1, start_link/2]).
--export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3, format_status/1]).
 
 %% Sent without waiting for an empty mailbox when so much has come together.
 -define(REQUESTS, 256).
@@ -29,6 +29,8 @@
 %% A sweep (ms) looks for time that has passed, and monitors the callers of calls
 %% that have gone through so many of them: most are answered sooner.
 -define(SWEEP, 25).
+%% Time (ms) for casts that were taken, when the client stops: less than a supervisor's.
+-define(LAST_WORDS, 2000).
 -define(OLD, 4).
 
 -record(state, {
@@ -77,7 +79,7 @@ handle_call({port, Command}, From, State) ->
 handle_call({port, Command, Params}, From, State) ->
     plain((gen_driver_params:request(Params))#request{from = From}, Command, State);
 handle_call(Request = #request{}, From, State) ->
-    next(accept(Request#request{from = From}, State));
+    next(taken(Request#request{from = From}, State));
 handle_call(await, From, State = #state{current = none, waiters = Waiters}) ->
     next(State#state{waiters = [From | Waiters]});
 handle_call(await, From, State) ->
@@ -98,7 +100,7 @@ handle_cast({port, Command}, State) ->
 handle_cast({port, Command, Params}, State) ->
     plain(gen_driver_params:request(Params), Command, State);
 handle_cast(Request = #request{}, State) ->
-    next(accept(Request, State));
+    next(taken(Request, State));
 handle_cast({cancel, Ref}, State = #state{cancels = Cancels}) ->
     next(State#state{cancels = Cancels#{Ref => true}});
 handle_cast(stop, State) ->
@@ -117,6 +119,15 @@ plain(Request = #request{from = From}, Name, State = #state{queue = Queue, optio
              bad_request ->
                  refuse(Request, bad_request, State)
          end).
+
+%% From another node nobody can take a place before: the queue itself is the bound.
+taken(Request = #request{placed = false}, State = #state{queue = Queue, options = #{max_queued := Bounds}}) ->
+    case gen_driver_queue:is_full(Bounds, Queue) of
+        false -> accept(Request, State);
+        true -> refuse(Request, overloaded, State)
+    end;
+taken(Request, State) ->
+    accept(Request, State).
 
 plain_deadline(cast, _State) -> infinity;
 plain_deadline(_From, #state{options = #{plain_timeout := infinity}}) -> infinity;
@@ -176,7 +187,7 @@ can_send(#state{current = Socket, links = Links, queue = Queue}) ->
     #{Socket := Link} = Links,
     case gen_driver_link:room(Link) of
         blocked -> false;
-        0 -> gen_driver_link:has_control(Link);
+        0 -> gen_driver_queue:begins_with_cast(Queue) orelse gen_driver_link:has_control(Link);
         _ -> gen_driver_queue:ready(Queue) > 0 orelse gen_driver_link:has_control(Link)
     end.
 
@@ -281,9 +292,10 @@ received(Socket, {lost, Reason, Link}, State = #state{links = Links}) ->
 
 %% The old link takes requests until the new one is there.
 leave_if_asked(Socket, Link, State = #state{current = Socket, dialer = none}) ->
-    case gen_driver_link:is_draining(Link) of
-        true -> dial(State);
-        false -> State
+    case {gen_driver_link:is_draining(Link), gen_driver_link:has_answered(Link)} of
+        {true, true} -> dial(State);
+        {true, false} -> redial(State);         % not at once for one that never answers
+        {false, _} -> State
     end;
 leave_if_asked(_Socket, _Link, State) ->
     State.
@@ -293,10 +305,17 @@ lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) 
     ok = gen_driver_link:give_up(Outcome, abrupt, Link),
     case Socket of
         Current ->
-            redial(unavailable(trouble({lost, Reason}, State#state{links = Others, current = none})));
+            redial(forgive(Link, unavailable(trouble({lost, Reason}, State#state{links = Others, current = none}))));
         _ ->
             log_old(Reason),
             released(State#state{links = Others})
+    end.
+
+%% A link that gave an answer was one; after others the pause goes on growing.
+forgive(Link, State = #state{backoff = Backoff}) ->
+    case gen_driver_link:has_answered(Link) of
+        true -> State#state{backoff = gen_driver_backoff:reset(Backoff)};
+        false -> State
     end.
 
 %% A drained link ends so.
@@ -344,7 +363,6 @@ linked(Socket, Link, Welcome, State = #state{links = Links, current = Current, c
         _ -> maps:update_with(Current, fun gen_driver_link:finish/1, Links)
     end,
     tell_waiters(ok, State#state{links = Old#{Socket => Link}, current = Socket, refused = no, trouble = none,
-                                 backoff = gen_driver_backoff:reset(State#state.backoff),
                                  connects = Connects + 1}).
 
 trouble(Trouble, State = #state{trouble = Trouble}) ->
@@ -387,8 +405,11 @@ again(State = #state{queue = Queue, links = Links}) ->
     Idle = gen_driver_queue:size(Queue) =:= 0
         andalso lists:all(fun(Link) -> gen_driver_link:in_flight(Link) =:= 0 end, maps:values(Links)),
     case Idle of
-        true -> State;
-        false -> swept(State)
+        true ->
+            true = erlang:garbage_collect(),    % a large reply may still be held
+            State;
+        false ->
+            swept(State)
     end.
 
 now_ms() ->
@@ -401,7 +422,10 @@ terminate(Reason, State) ->
     ok = gen_driver_places:close(self()),
     ok = hang_up(State),
     Manner = manner(Reason),
-    Last = unavailable(case Manner of polite -> last_words(State); abrupt -> State end),
+    Last = unavailable(case Manner of
+        polite -> last_words(now_ms() + ?LAST_WORDS, without_calls(State));
+        abrupt -> State
+    end),
     maps:foreach(fun(_, Link) -> gen_driver_link:give_up(disconnected, Manner, Link) end, Last#state.links),
     _ = tell_waiters({error, stopped}, Last),
     ok.
@@ -417,12 +441,39 @@ manner(shutdown) -> polite;
 manner({shutdown, _}) -> polite;
 manner(_) -> abrupt.
 
-%% Casts that were accepted go out, as far as the socket takes them without waiting.
-last_words(State) ->
+%% Casts that were accepted go out, as far as the socket takes them in this time.
+last_words(Until, State = #state{current = Socket, links = Links}) ->
     case can_send(State) of
-        true -> last_words(flush(State));
-        false -> State
+        true ->
+            last_words(Until, flush(State));
+        false when Socket =:= none ->
+            State;
+        false ->
+            case gen_driver_queue:size(State#state.queue) > 0 orelse gen_driver_link:is_busy(maps:get(Socket, Links)) of
+                true -> written(Until, State);
+                false -> State
+            end
     end.
+
+written(Until, State = #state{current = Socket, links = Links}) ->
+    receive
+        {gen_driver_writer, Socket, ok} ->
+            last_words(Until, State#state{links = maps:update_with(Socket, fun gen_driver_link:sent/1, Links)});
+        {gen_driver_writer, Socket, {error, _}} ->
+            State;
+        {tcp_closed, Socket} ->
+            State
+    after max(0, Until - now_ms()) ->
+        State
+    end.
+
+without_calls(State = #state{queue = Queue}) ->
+    {Calls, Casts} = gen_driver_queue:remove(fun(#request{from = From}) -> From =/= cast end, Queue),
+    settle(lists:foldl(fun(Call, Acc) -> answer_failed(Call, unavailable, Acc) end, State#state{queue = Casts}, Calls)).
+
+-spec code_change(term(), #state{}, term()) -> {ok, #state{}}.
+code_change(_Old, State, _Extra) ->
+    {ok, State}.
 
 -spec format_status(gen_server:format_status()) -> gen_server:format_status().
 format_status(Status) ->

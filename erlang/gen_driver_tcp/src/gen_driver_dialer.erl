@@ -25,19 +25,23 @@ start_link(Options) ->
 
 dial(Owner, Options = #{connect := Address, connect_timeout := Timeout}) ->
     {Host, Port, Family} = where(Address),
-    case gen_tcp:connect(Host, Port, Family ++ socket_options(Address, Options), Timeout) of
+    %% A port, whatever the node's default: it tells how much it holds back.
+    All = [{inet_backend, inet} | Family] ++ socket_options(Address, Options),
+    try gen_tcp:connect(Host, Port, All, Timeout) of
         {ok, Socket} -> shake_hands(Socket, Owner, Options);
         {error, Reason} -> {error, Reason}
+    catch
+        exit:Reason -> {error, {Reason, {connect, Address, All}}}     % badarg: an option's value
     end.
 
 where({local, Path}) -> {{local, Path}, 0, [local]};
 where({tcp, Host, Port}) -> {Host, Port, []}.
 
 socket_options(Address, #{tcp_options := Given}) ->
-    ours() ++ Given ++ case Address of
-        {tcp, _, _} -> [{nodelay, true}, {keepalive, true}];
-        {local, _} -> []
-    end.
+    ours() ++ defaults(Address) ++ Given.
+
+defaults({tcp, _, _}) -> [{nodelay, true}, {keepalive, true}];
+defaults({local, _}) -> [].
 
 ours() ->
     [binary, {packet, raw}, {active, false}, {buffer, 65536}].

@@ -30,6 +30,11 @@ cut(Data, Cutter = #cutter{pieces = []}) ->
 cut(Data, Cutter = #cutter{need = Need, have = Have, pieces = Pieces})
   when is_integer(Need), Have + byte_size(Data) < Need ->
     {ok, [], Cutter#cutter{have = Have + byte_size(Data), pieces = [Data | Pieces]}};
+%% The frame alone is joined: what follows must not hold on to it.
+cut(Data, Cutter = #cutter{need = Need, have = Have, pieces = Pieces}) when is_integer(Need) ->
+    <<Missing:(Need - Have)/binary, Rest/binary>> = Data,
+    <<_:32, Frame/binary>> = iolist_to_binary(lists:reverse([Missing | Pieces])),
+    cut(Rest, Cutter#cutter{need = header, have = 0, pieces = []}, [Frame]);
 cut(Data, Cutter = #cutter{pieces = Pieces}) ->
     Whole = iolist_to_binary(lists:reverse([Data | Pieces])),
     cut(Whole, Cutter#cutter{need = header, have = 0, pieces = []}, []).

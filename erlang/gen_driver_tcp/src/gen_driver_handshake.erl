@@ -76,7 +76,8 @@ take(Key, Info, IsIt, Default) ->
     end.
 
 commands(Map) ->
-    maps:filter(fun(Name, Command) -> is_binary(Name) andalso is_integer(Command) end, Map).
+    maps:filter(fun(Name, Command) -> is_binary(Name) andalso is_integer(Command)
+                                           andalso Command >= 0 andalso Command =< 16#3fffffff end, Map).
 
 atoms(List) ->
     lists:sublist([Name || Name <- List, is_binary(Name)], ?MAX_ATOMS).

@@ -14,7 +14,7 @@
 
 -export([new/3, enter/3, send/2, data/2, activate/1, sent/1, broken/1]).
 -export([cancel/2, watch/2, down/2, finish/1, give_up/3]).
--export([room/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
+-export([room/1, is_busy/1, has_answered/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
 -export_type([link/0, socket/0]).
 
 -type socket() :: gen_tcp:socket().
@@ -38,6 +38,7 @@
     writer = none :: none | pid(),
     %% busy: the writer has a batch. closed: nothing may be sent any more.
     sending = idle :: idle | busy | closed,
+    answered = false :: boolean(),              % some call, at some time
     draining = false :: boolean()
 }).
 -opaque link() :: #link{}.
@@ -46,6 +47,7 @@
 -define(ACTIVE, 32).
 %% Beyond so many messages a send by the writer costs less than one through them.
 -define(LONG_MAILBOX, 1000).
+-define(CLOSE, 5000).
 
 %% @doc A socket that was welcomed; the calling process owns it.
 -spec new(socket(), gen_driver_handshake:welcome(), gen_driver_options:checked()) -> link().
@@ -150,7 +152,7 @@ final(Id, Outcome, Link = #link{pending = Pending}) ->
     case maps:take(Id, Pending) of
         {Call, Rest} ->
             answer(Call, Outcome, Link),
-            unwatch(Call, Link#link{pending = Rest});
+            unwatch(Call, Link#link{pending = Rest, answered = true});
         error ->
             Link
     end.
@@ -218,14 +220,21 @@ give_up(Reason, Manner, Link = #link{socket = Socket, pending = Pending, writer 
     _ = is_pid(Writer) andalso gen_driver_writer:stop(Writer),
     ok = close(Manner, Socket),
     maps:foreach(fun(_Id, Call) -> answer(Call, {failed, Reason}, Link) end, Pending),
-    lists:foreach(fun(Monitor) -> demonitor(Monitor, [flush]) end, maps:keys(Link#link.watched)).
+    %% Without flush, which walks through the mailbox each time: a late 'DOWN' is ignored.
+    lists:foreach(fun(Monitor) -> demonitor(Monitor) end, maps:keys(Link#link.watched)).
 
-%% A plain close waits up to 5 s for what the driver holds back. With nothing held
-%% back it does not, and the last casts still arrive.
+%% With nothing held back in the driver a plain close does not wait, and the last casts
+%% still arrive. Else somebody has to wait: a process that has nothing else to do.
 close(polite, Socket) ->
     case erlang:port_info(Socket, queue_size) of
-        {queue_size, 0} -> gen_tcp:close(Socket);
-        _ -> close(abrupt, Socket)
+        {queue_size, 0} ->
+            gen_tcp:close(Socket);
+        _ ->
+            Closer = spawn(fun() -> receive owner -> gen_tcp:close(Socket) after ?CLOSE -> ok end end),
+            case gen_tcp:controlling_process(Socket, Closer) of
+                ok -> Closer ! owner, ok;
+                {error, _} -> ok                % it is closed already
+            end
     end;
 close(abrupt, Socket) ->
     %% An error says that it is closed already.
@@ -236,6 +245,16 @@ close(abrupt, Socket) ->
 -spec room(link()) -> non_neg_integer() | blocked.
 room(#link{sending = idle, pending = Pending, max_in_flight = Max}) -> max(0, Max - map_size(Pending));
 room(#link{}) -> blocked.
+
+%% @doc Whether the writer has a batch.
+-spec is_busy(link()) -> boolean().
+is_busy(#link{sending = Sending}) ->
+    Sending =:= busy.
+
+%% @doc Whether any call was answered here.
+-spec has_answered(link()) -> boolean().
+has_answered(#link{answered = Answered}) ->
+    Answered.
 
 %% @doc Whether cancels wait to be sent.
 -spec has_control(link()) -> boolean().

@@ -35,6 +35,8 @@
   | [{timeout, timeout()} | {key, 0..16#ffffffff} | {trace, binary()}]
   | #{timeout => timeout(), key => 0..16#ffffffff, trace => binary()}.
 
+%% Bytes of a unix socket's path: sockaddr_un.
+-define(MAX_PATH, 107).
 -define(MAX_MS, 16#ffffffff).
 -define(MAX_COMMAND, 16#3fffffff).
 
@@ -103,14 +105,20 @@ tcp_option({raw, _, _, _}, _List) -> ok;
 tcp_option(Family, _List) when Family =:= inet; Family =:= inet6 -> ok;
 tcp_option(_, List) -> throw({bad_option, {tcp_options, List}}).
 
-address({tcp, Host, Port} = Address)
-  when (is_list(Host) orelse is_atom(Host) orelse is_tuple(Host)),
-       is_integer(Port), Port > 0, Port < 65536 -> Address;
-address({local, Path} = Address) when is_list(Path), Path =/= []; is_binary(Path), Path =/= <<>> -> Address;
+address({tcp, Host, Port} = Address) when is_integer(Port), Port > 0, Port < 65536 ->
+    case is_host(Host) of
+        true -> Address;
+        false -> throw({bad_option, {connect, Address}})
+    end;
+address({local, Path} = Address) when is_list(Path), Path =/= []; is_binary(Path), Path =/= <<>> ->
+    case byte_size(text(connect, Path)) =< ?MAX_PATH of
+        true -> Address;
+        false -> throw({bad_option, {connect, Address}})
+    end;
 address(Url) when is_binary(Url); is_list(Url) -> url(text(connect, Url), Url);
 address(Other) -> throw({bad_option, {connect, Other}}).
 
-url(<<"unix:", Path/binary>>, _Url) when Path =/= <<>> ->
+url(<<"unix:", Path/binary>>, _Url) when Path =/= <<>>, byte_size(Path) =< ?MAX_PATH ->
     {local, Path};
 url(<<"tcp://", Rest/binary>>, Url) ->
     case uri_string:parse(<<"tcp://", Rest/binary>>) of
@@ -125,6 +133,10 @@ url(<<"tcp://", Rest/binary>>, Url) ->
     end;
 url(_, Url) ->
     throw({bad_option, {connect, Url}}).
+
+is_host(Host) when is_atom(Host) -> true;
+is_host(Host) when is_tuple(Host) -> inet:ntoa(Host) =/= {error, einval};
+is_host(Host) -> Host =/= [] andalso io_lib:latin1_char_list(Host).
 
 host(Host) ->
     case inet:parse_strict_address(Host) of
@@ -142,7 +154,7 @@ text(Key, Text) ->
 
 to_map(Options) when is_map(Options) ->
     Options;
-to_map(Options) when is_list(Options) ->
+to_map(Options) when is_list(Options), length(Options) >= 0 ->
     maps:from_list([pair(Option) || Option <- lists:reverse(Options)]);
 to_map(Options) ->
     throw({bad_option, {unknown, Options}}).
@@ -161,10 +173,13 @@ request(Timeout) when is_integer(Timeout), Timeout >= 0, Timeout =< ?MAX_MS ->
 request(Options) when is_map(Options) ->
     ok = maps:foreach(fun request_option/2, Options),
     {maps:get(timeout, Options, default), maps:remove(timeout, Options)};
-request(Options) when is_list(Options) ->
-    request(maps:from_list(Options));
+request(Options) when is_list(Options), length(Options) >= 0 ->
+    request(maps:from_list(lists:map(fun request_pair/1, lists:reverse(Options))));
 request(Other) ->
     error({bad_option, {timeout, Other}}).
+
+request_pair({_, _} = Pair) -> Pair;
+request_pair(Option) -> error({bad_option, {unknown, Option}}).
 
 request_option(timeout, infinity) -> ok;
 request_option(timeout, Ms) when is_integer(Ms), Ms >= 0, Ms =< ?MAX_MS -> ok;

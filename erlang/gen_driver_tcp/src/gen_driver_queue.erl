@@ -8,7 +8,7 @@
 -include("gen_driver_request.hrl").
 
 -export([new/0, in/2, out/1, peek/1, hold/2, release/1, remove/2, empty/1]).
--export([is_full/2, ready/1, size/1, bytes/1, settle/1]).
+-export([is_full/2, begins_with_cast/1, ready/1, size/1, bytes/1, settle/1]).
 -export_type([queue/0, request/0]).
 
 -type request() :: #request{}.
@@ -30,6 +30,14 @@
 -spec new() -> queue().
 new() ->
     #queue{}.
+
+%% @doc Whether the first that is ready is a cast: it needs no id.
+-spec begins_with_cast(queue()) -> boolean().
+begins_with_cast(Q) ->
+    case peek(Q) of
+        #request{from = cast} -> true;
+        _ -> false
+    end.
 
 %% @doc At the end.
 -spec in(request(), queue()) -> queue().

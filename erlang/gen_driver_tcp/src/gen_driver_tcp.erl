@@ -122,16 +122,15 @@ call(Plain, Client, Command, Timeout, Options) ->
     Ref = make_ref(),
     case place(Client, Plain#request{style = own, ref = Ref, options = Options}, Command, Timeout) of
         {ok, Server, Request} ->
-            Response = gen_server:receive_response(gen_server:send_request(Server, Request), beyond(Timeout)),
-            case Response of
-                {reply, {frame, BodyAt, Frame}} ->
-                    gen_driver_answer:term(BodyAt, Frame, {error, {failed, undecodable}});
-                {reply, {said, Term}} ->
-                    Term;
-                timeout ->
+            %% gen_server:call finds its reply without a walk through the caller's mailbox.
+            try gen_server:call(Server, Request, beyond(Timeout)) of
+                {frame, BodyAt, Frame} -> gen_driver_answer:term(BodyAt, Frame, {error, {failed, undecodable}});
+                {said, Term} -> Term
+            catch
+                exit:{timeout, {gen_server, call, _}} ->
                     gen_server:cast(Server, {cancel, Ref}),
                     {error, {failed, timeout}};
-                {error, {Reason, _}} ->
+                exit:{Reason, {gen_server, call, _}} ->
                     exit({Reason, {?MODULE, call, [Client, Command]}})
             end;
         nobody ->
@@ -141,7 +140,7 @@ call(Plain, Client, Command, Timeout, Options) ->
     end.
 
 beyond(infinity) -> infinity;
-beyond(Timeout) -> Timeout + ?BEYOND.
+beyond(Timeout) -> min(Timeout + ?BEYOND, 16#ffffffff).
 
 %% @equiv cast(Client, Command, [])
 -spec cast(gen_server:server_ref(), command()) -> ok | failed().
@@ -172,6 +171,7 @@ cast(Plain, Client, Command, Timeout, Options) ->
     end.
 
 %% @doc Whether the call that gave this result certainly never started, so that it may be made again.
+%% A driver whose own replies look like `{error, {failed, _}}' misleads it.
 -spec retryable(Result :: term()) -> boolean().
 retryable({error, {failed, Reason}}) when is_atom(Reason) -> gen_driver_proto:retryable(Reason);
 retryable(_) -> false.
@@ -197,8 +197,8 @@ place(Remote, Request, Timeout) ->
 
 where(Pid) when is_pid(Pid) -> Pid;
 where(Name) when is_atom(Name) -> whereis(Name);
-where({Name, Node}) when Node =:= node() -> whereis(Name);
 where({global, Name}) -> global:whereis_name(Name);
+where({Name, Node}) when Node =:= node() -> whereis(Name);
 where({via, Module, Name}) -> Module:whereis_name(Name);
 where({Name, Node}) -> {Name, Node}.
 

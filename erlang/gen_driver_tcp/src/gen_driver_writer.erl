@@ -51,6 +51,7 @@ loop(Owner, Socket) ->
     receive
         {send, Data} ->
             Owner ! {?MODULE, Socket, gen_tcp:send(Socket, Data)},
+            true = erlang:garbage_collect(),    % it may be long until the next
             loop(Owner, Socket);
         {send_now, From, Ref, Data} ->
             From ! {Ref, gen_tcp:send(Socket, Data)},

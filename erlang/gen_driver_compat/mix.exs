@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: MIT
+# For projects that depend on this directory with Mix; rebar.config is what we build and test with.
+defmodule GenDriverCompat.MixProject do
+  use Mix.Project
+
+  {:ok, [{:application, :gen_driver_compat, keys}]} =
+    :file.consult(Path.join(__DIR__, "src/gen_driver_compat.app.src"))
+
+  @keys keys
+
+  def project do
+    [
+      app: :gen_driver_compat,
+      version: to_string(@keys[:vsn]),
+      description: to_string(@keys[:description]),
+      language: :erlang,
+      erlc_options: [:debug_info],
+      deps: [{:gen_driver_tcp, path: "../gen_driver_tcp"}]
+    ]
+  end
+
+  def application, do: [extra_applications: []]
+end
