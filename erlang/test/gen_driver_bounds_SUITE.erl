@@ -236,6 +236,7 @@ info_tells(Config) ->
 
 %% Without places, and with a clock that is not ours.
 another_node(Config) ->
+    _ = os:cmd("epmd -daemon"),	% erl starts it only for nodes that have a name from the start
     case net_kernel:start(gen_driver_tcp_test, #{name_domain => shortnames}) of
         {ok, _} ->
             try another_node(peer(), Config) after net_kernel:stop() end;
