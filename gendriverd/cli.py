@@ -198,11 +198,13 @@ def _serve(options: argparse.Namespace) -> int:
     from gendriverd.log import Writer, configure, get_log
 
     _fill_standard_descriptors()
-    config = load(options.config, overrides(options, os.environ))
+    said = overrides(options, os.environ)
+    config = load(options.config, said)
     writer = Writer()
     configure(config.daemon.log_level, config.daemon.log_format, writer=writer)
     try:
-        trio.run(Daemon(config, options.config, get_log()).run)
+        daemon = Daemon(config, options.config, get_log(), load=lambda: load(options.config, said))
+        trio.run(daemon.run)
     except ExceptionGroup as group:
         raise _innermost(group) from group
     finally:

@@ -125,6 +125,7 @@ class InstanceConfig(Section):
     enabled: bool = True
     threads: Annotated[int, Field(ge=1, le=1024)] = 4
     start_timeout: Limit | None = None
+    overlap: bool = True
     heartbeat: Beat = 30.0
     max_run: Run | None = None
     max_run_of: dict[str, Run] = Field(default_factory=dict)

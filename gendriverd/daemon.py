@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import trio
 
 from gendriverd import __version__
 from gendriverd.config import Config
+from gendriverd.errors import ConfigError
 from gendriverd.handshake import Handshakes
 from gendriverd.listener import Listener, open_listeners
 from gendriverd.log import Log
@@ -22,12 +23,25 @@ from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
 from gendriverd.supervisor import Supervisor
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP does not stop, but must not kill either
+# Of [daemon]: what a reload cannot change.
+FIXED = frozenset(
+    {"listen", "insecure", "unix_mode", "log_level", "log_format", "handshake_timeout", "handshake_pending"}
+)
 MARGIN = 10.0  # seconds beyond drain and stop limits until the daemon leaves whatever happens
 
 
 class Daemon:
-    def __init__(self, config: Config, path: Path, log: Log, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        config: Config,
+        path: Path,
+        log: Log,
+        environ: Mapping[str, str] = os.environ,
+        load: Callable[[], Config] | None = None,
+    ) -> None:
         self._config = config
+        self._load = load  # reads the configuration anew; may block
+        self._reloading = trio.Lock()
         self._path = path
         self._log = log
         self._notifier = Notifier(environ)
@@ -65,7 +79,7 @@ class Daemon:
                     accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
                     self._log.info("listening", address=listener.address)
                 background.start_soon(self._report)
-                await self._wait_for_stop(signals)
+                await self._wait_for_stop(signals, background)
                 accepting.cancel_scope.cancel()
             for listener in listeners:
                 listener.close()
@@ -74,14 +88,36 @@ class Daemon:
             await self._handshakes.stop()
             self._turned_away.set()
 
-    async def _wait_for_stop(self, signals: AsyncIterator[int]) -> None:
+    async def _wait_for_stop(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                self._log.warning("reload_not_supported", reason="this version does not reload; restart it")
+                background.start_soon(self._reload)
                 continue
             self._log.info("stopping", signal=signal.Signals(number).name)
             self._notifier.stopping()
             return
+
+    async def _reload(self) -> None:
+        """Whatever is wrong leaves everything as it is."""
+        if self._load is None:
+            return
+        async with self._reloading:
+            try:
+                config = await trio.to_thread.run_sync(self._load)
+            except ConfigError as error:
+                self._log.error("reload_failed", problems=str(error).splitlines())
+                return
+            changed = self._config.daemon.model_dump(), config.daemon.model_dump()
+            fixed = sorted(key for key in changed[0] if key in FIXED and changed[0][key] != changed[1][key])
+            if fixed:
+                self._log.warning("reload_needs_restart", settings=fixed)
+            self._log.info("reloading", path=str(self._path))
+            try:
+                await self._supervisor.reload(config)
+            except Exception:  # noqa: BLE001 (a bug of ours is no reason to end the daemon)
+                self._log.exception("reload_error")
+            self._config = config
+            self._log.info("reloaded", status=self._supervisor.status())
 
     async def _supervise(
         self, background: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -172,7 +172,14 @@ class Handshakes:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
         asked: Lifetime | None = None
         while True:
-            life = await instance.wait_ready()
+            try:
+                life = await instance.wait_ready()
+            except HandshakeRefused:
+                successor = self._supervisor.find(instance.name)
+                if successor is instance:
+                    raise
+                instance = successor  # a reload has put it in its place
+                continue
             if life is asked or life.ready is None:
                 raise HandshakeRefused("unavailable")
             asked = life

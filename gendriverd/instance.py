@@ -58,16 +58,28 @@ class Instance:
         self._daemon = daemon
         self._background = background
         self._log = log.bind(instance=name)
+        self.ended = trio.Event()  # its run() is over
         self._life: Lifetime | None = None
+        self._stamp: Stamp | None = None
         self._stop = trio.Event()
         self._changed = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Until stop() has been asked for and obeyed. Started: clients may wait for its host."""
-        backoff = Backoff(**self.config.restart.model_dump())
-        failures = 0
+    async def run(
+        self, after: trio.Event | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Until stop() has been asked for and obeyed. Started: clients may wait for its host, which comes `after`."""
         self._step(Event.START)
         task_status.started()
+        try:
+            if after is not None:
+                await after.wait()
+            await self._keep_running()
+        finally:
+            self.ended.set()
+
+    async def _keep_running(self) -> None:
+        backoff = Backoff(**self.config.restart.model_dump())
+        failures = 0
         while True:
             ending = await self._one_host()
             self.trouble = ending.reason
@@ -91,6 +103,19 @@ class Instance:
         self._stop.set()
         self._changed.set()
         self._changed = trio.Event()
+
+    def succeed(self, old: Instance) -> None:
+        """This one takes over the name of another: generations go on."""
+        self.generation, self.last_exit = old.generation, old.last_exit
+
+    def differs(self, config: InstanceConfig) -> bool:
+        """Whether a reload must put another in its place: it was configured otherwise, its driver's file is another
+        now, or it does not run.
+        """
+        return config != self.config or self.state is not State.RUNNING or self._stamp != _stamp(self._driver())
+
+    def _driver(self) -> str:
+        return find_driver(self.config.driver, self._daemon.driver_path)
 
     @property
     def ready(self) -> Ready | None:
@@ -137,7 +162,8 @@ class Instance:
             self._life = None
 
     async def _live(self) -> Ending:
-        driver = find_driver(self.config.driver, self._daemon.driver_path)
+        driver = self._driver()
+        self._stamp = _stamp(driver)
         limits = self.config.limits
         recorder = make_recorder(limits.queue, self.config.threads, limits.connections)
         try:
@@ -227,6 +253,18 @@ class Instance:
             Atom("settings"): {key.encode(): value.encode() for key, value in self.config.settings.items()},
             Atom("limits"): {Atom(key): number for key, number in numbers.items()},
         }
+
+
+Stamp = tuple[int, int, int, int]
+
+
+def _stamp(driver: str) -> Stamp | None:
+    """Another when the file was replaced or written to."""
+    try:
+        found = Path(driver).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def make_recorder(queue: int, threads: int, connections: int) -> Recorder:

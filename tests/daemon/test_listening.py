@@ -122,14 +122,6 @@ def test_a_refused_client_with_unread_requests_still_gets_the_reason(daemon: Sta
     assert running.wait_event("client_refused")["instance"] == "nobody"
 
 
-def test_sighup_is_answered_in_the_log_and_changes_nothing(daemon: Start) -> None:
-    running = daemon({"echo": {"driver": "echo.so"}})
-    running.process.send_signal(signal.SIGHUP)
-    running.wait_event("reload_not_supported")
-    with connect(running.tcp_url, "echo") as client:
-        assert client.call(1, 1) == (Atom("ok"), 1)
-
-
 def test_a_second_signal_does_not_wait_for_the_drain(daemon: Start, tmp_path: Path) -> None:
     running = daemon({"echo": {"driver": "echo.so"}}, settings={"drain_timeout": "10m", "stop_timeout": "10m"})
     running.may_be_forced = True
