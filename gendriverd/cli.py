@@ -93,6 +93,26 @@ def parser() -> argparse.ArgumentParser:
     reports.add_argument("id", nargs="?", metavar="ID")
     reports.set_defaults(run=_reports)
 
+    replay = commands.add_parser(
+        "replay",
+        help="run the request of a report again",
+        description="Run the request that a report names once more, alone, in a fresh host: without the daemon, without"
+        " Erlang. Ends with 1 if it crashes again, with 0 if not.",
+        epilog="examples:\n  gendriverd replay last --gdb\n  git bisect run sh -c 'make && gendriverd replay last'\n",
+        formatter_class=raw,
+    )
+    _add_config(replay)
+    replay.add_argument("id", metavar="ID", help="the report's id, what it begins with, or `last`")
+    under = replay.add_mutually_exclusive_group()
+    under.add_argument("--gdb", dest="under", action="store_const", const="gdb", help="print a backtrace of the crash")
+    under.add_argument(
+        "--valgrind", dest="under", action="store_const", const="valgrind", help="look for wrong accesses"
+    )
+    replay.add_argument("--driver", metavar="FILE", help="another build of the driver, as one with AddressSanitizer")
+    replay.add_argument("--host", metavar="FILE", default="", help="another build of gendriver-host")
+    replay.add_argument("--timeout", metavar="S", type=_seconds, default=60.0, help="seconds to wait (%(default)s)")
+    replay.set_defaults(run=_replay, under=None)
+
     cflags = commands.add_parser(
         "cflags",
         help="compiler flags for building a driver",
@@ -235,6 +255,17 @@ def _reports(options: argparse.Namespace) -> int:
     if options.action is None:
         return list_reports(directory)
     return show_report(directory, options.id or "last")
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from gendriverd.config import load
+    from gendriverd.replay import replay
+
+    options.listen = options.log_format = options.log_level = None
+    host = options.host
+    options.host = None
+    config = load(options.config, overrides(options, os.environ))
+    return replay(config, options.id, under=options.under, driver=options.driver, host=host, timeout=options.timeout)
 
 
 def _cflags(options: argparse.Namespace) -> int:

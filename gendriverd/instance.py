@@ -176,9 +176,10 @@ class Instance:
         log.debug("host_started", pid=host.pid, driver=driver)
         start_timeout = self.config.start_timeout or self._daemon.start_timeout
         patience = Patience(self._daemon.drain_timeout, self._daemon.stop_timeout, self.config.heartbeat)
+        start = start_message(self.name, self.config, self._daemon, driver, self.generation)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._step_when_stopped)
-            end = await life.run(self._start_message(driver), start_timeout, self._stop, patience)
+            end = await life.run(start, start_timeout, self._stop, patience)
             nursery.cancel_scope.cancel()
         ending = self._ending(life, end, driver, log)
         if self._daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
@@ -237,23 +238,6 @@ class Instance:
         lived = trio.current_time() - life.ready_at if life.ready else 0.0
         return Ending(Event.EXITED, reason, lived)
 
-    def _start_message(self, driver: str) -> dict[Term, Term]:
-        limits = self.config.limits
-        numbers = limits.model_dump(exclude={"unsent_time", "linger"})
-        numbers["unsent_ms"] = round(limits.unsent_time * 1000)
-        numbers["linger_ms"] = round(limits.linger * 1000)
-        return {
-            Atom("name"): self.name.encode(),
-            Atom("generation"): self.generation,
-            Atom("driver"): driver.encode("utf-8", "surrogateescape"),
-            Atom("threads"): self.config.threads,
-            Atom("max_run"): round((self.config.max_run or 0) * 1000),
-            Atom("max_run_of"): {name.encode(): round(limit * 1000) for name, limit in self.config.max_run_of.items()},
-            Atom("log_level"): Atom(self._daemon.log_level),
-            Atom("settings"): {key.encode(): value.encode() for key, value in self.config.settings.items()},
-            Atom("limits"): {Atom(key): number for key, number in numbers.items()},
-        }
-
 
 Stamp = tuple[int, int, int, int]
 
@@ -265,6 +249,26 @@ def _stamp(driver: str) -> Stamp | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def start_message(
+    name: str, config: InstanceConfig, daemon: DaemonConfig, driver: str, generation: int
+) -> dict[Term, Term]:
+    """The map of {start, Map}: docs/control-channel.md."""
+    numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
+    numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
+    numbers["linger_ms"] = round(config.limits.linger * 1000)
+    return {
+        Atom("name"): name.encode(),
+        Atom("generation"): generation,
+        Atom("driver"): driver.encode("utf-8", "surrogateescape"),
+        Atom("threads"): config.threads,
+        Atom("max_run"): round((config.max_run or 0) * 1000),
+        Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
+        Atom("log_level"): Atom(daemon.log_level),
+        Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
+        Atom("limits"): {Atom(key): number for key, number in numbers.items()},
+    }
 
 
 def make_recorder(queue: int, threads: int, connections: int) -> Recorder:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from hashlib import sha256
@@ -90,6 +91,43 @@ def test_a_person_can_read_it(
     assert "no report 'nobody'" in capsys.readouterr().err
     assert cli.main(["reports", "--dir", str(tmp_path / "none")]) == 0
     assert "no reports in" in capsys.readouterr().err
+
+
+def test_the_request_can_be_replayed_alone(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    die(daemon, drivers, SEGV, [1, {"a": b"x" * 500}], reports="full")
+    again = ["replay", "last", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]
+    assert cli.main(again) == 1
+    assert "it crashed again" in capfd.readouterr().out
+    # As after a mend: the command of that number does no harm there.
+    assert cli.main([*again, "--driver", str(drivers / "echo.so")]) == 0
+    assert 'it did not crash: {ok,[1,#{<<"a">> => <<"xxx' in capfd.readouterr().out
+    assert cli.main([*again, "--driver", "/nowhere.so"]) == 1
+    assert "refuses the driver: /nowhere.so" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("tool", "shows"), [("gdb", "segv"), ("valgrind", "Invalid write")])
+def test_a_replay_under_a_debugger_shows_where(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], tool: str, shows: str
+) -> None:
+    if shutil.which(tool) is None or os.environ.get("GENDRIVERD_SANITIZER"):
+        pytest.skip(f"no {tool} here, or it does not go together with sanitizers")
+    die(daemon, drivers, SEGV, reports="full")
+    assert cli.main(["replay", "last", f"--{tool}", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]) == 1
+    said = capfd.readouterr()
+    assert shows in said.out + said.err
+
+
+def test_what_cannot_be_replayed_says_why(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = ["--config", str(tmp_path / "daemon-1/gendriverd.toml")]
+    die(daemon, drivers, SEGV)
+    assert cli.main(["replay", "last", *config]) == 1
+    assert 'only with [daemon] reports = "full"' in capsys.readouterr().err
+    assert cli.main(["replay", "nobody", *config]) == 1
+    assert "no report 'nobody'" in capsys.readouterr().err
 
 
 def test_a_directory_that_cannot_be_written_is_said_and_costs_nothing(daemon: Daemon, drivers: Path) -> None:

@@ -26,7 +26,7 @@ LAYERS = [
     ["supervisor"],
     ["handshake"],
     ["listener"],
-    ["daemon", "check", "client", "cli_call", "cli_reports"],
+    ["daemon", "check", "client", "cli_call", "cli_reports", "replay"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""`gendriverd replay`: the request of a report once more, alone, in a fresh host. Does it crash again?
+
+The host is the ordinary one, or runs under gdb or valgrind. It is spoken to as a daemon would
+(docs/control-channel.md), with a client's connection of our own on which the one request is sent.
+"""
+
+from __future__ import annotations
+
+import array
+import base64
+import contextlib
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from gendriverd import erlterm, etf
+from gendriverd.config import Config
+from gendriverd.errors import GendriverdError
+from gendriverd.etf import Atom
+from gendriverd.instance import start_message
+from gendriverd.launch import find_driver, find_host, host_environment
+from gendriverd.reports import Report, find
+
+MESSAGE_MAX = 64 * 1024
+UNDER: dict[str, Sequence[str]] = {
+    "gdb": ("gdb", "-q", "--batch", "-ex", "run", "-ex", "backtrace full", "-ex", "info registers", "--args"),
+    "valgrind": ("valgrind", "--error-exitcode=99", "--track-origins=yes"),
+}
+
+
+ON_DESCRIPTOR_3 = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.execvp(sys.argv[2], sys.argv[2:])"
+
+
+class ReplayError(GendriverdError):
+    """It cannot be replayed: why, in one sentence."""
+
+
+def replay(config: Config, wanted: str, *, under: str | None, driver: str | None, host: str, timeout: float) -> int:
+    """1: it crashed again; 0: it did not, and the reply is printed. Raises ReplayError, LaunchError."""
+    report = find(Path(config.daemon.reports_dir), wanted)
+    if report is None:
+        raise ReplayError(f"no report {wanted!r} in {config.daemon.reports_dir}; gendriverd reports lists them")
+    frame = _frame(report)
+    name = str(report["instance"])
+    instance = config.instances.get(name)
+    if instance is None:
+        raise ReplayError(f"the configuration has no instance {name!r} any more: its settings are not known")
+    path = driver or find_driver(instance.driver, config.daemon.driver_path)
+    start = start_message(name, instance, config.daemon, path, 0)
+    command = [*UNDER.get(under or "", ()), str(find_host(host or config.daemon.host)), f"instance={name}"]
+    print(f"replaying {report['id']} on {path}", flush=True)
+    return _verdict(*_run(command, start, frame, timeout), report)
+
+
+def _frame(report: Report) -> bytes:
+    """The request as it came, but for its id and options."""
+    culprit = report.get("culprit")
+    if culprit is None:
+        raise ReplayError(f"{report.get('id')} names no request: {report.get('culprit_unknown')}")
+    if not culprit.get("params"):
+        raise ReplayError(
+            f"{report.get('id')} holds no bytes of its request ({culprit.get('params_bytes')} bytes):"
+            ' only with [daemon] reports = "full" they are kept, up to 1 MiB'
+        )
+    body = b"\x83h\4w\4calla\0b" + struct.pack(">i", culprit["command"]) + base64.b64decode(culprit["params"])
+    return struct.pack(">I", len(body)) + body
+
+
+def _run(command: Sequence[str], start: dict[Any, Any], frame: bytes, timeout: float) -> tuple[bytes, int | None]:
+    """What came back on the connection, and how the process ended."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    client, served = socket.socketpair()
+    until = time.monotonic() + timeout
+    with control, client:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-c", ON_DESCRIPTOR_3, str(theirs.fileno()), *command],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=host_environment(),
+            )
+        try:
+            with served:
+                _hand_over(control, start, served, until)
+            client.sendall(frame)
+            said = _until_answered(client, until)
+        finally:
+            with contextlib.suppress(OSError):
+                control.send(etf.encode((Atom("stop"), 1000)))
+            control.close()
+            code = _end(process)
+    return said, code
+
+
+def _hand_over(control: socket.socket, start: dict[Any, Any], served: socket.socket, until: float) -> None:
+    control.send(etf.encode((Atom("start"), start)))
+    _hear(control, "ready", until)
+    message = etf.encode((Atom("conn"), 1, b"replay", b""))
+    control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [served.fileno()]))])
+    _hear(control, "adopted", until)
+
+
+def _hear(control: socket.socket, wanted: str, until: float) -> None:
+    while True:
+        control.settimeout(max(0.1, until - time.monotonic()))
+        try:
+            data = control.recv(MESSAGE_MAX)
+        except OSError as error:
+            raise ReplayError(f"the host did not get as far as {wanted!r}: {error}") from error
+        if not data:
+            raise ReplayError(f"the host ended before it said {wanted!r}: the driver does not start")
+        message = etf.decode(data)
+        if message[0] == "refuse":
+            raise ReplayError(f"the host refuses the driver: {message[1].decode(errors='replace')}")
+        if message[0] == wanted:
+            return
+
+
+def _until_answered(client: socket.socket, until: float) -> bytes:
+    """A whole frame without its length; empty: the end came first."""
+    data = b""
+    while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
+        client.settimeout(max(0.1, until - time.monotonic()))
+        try:
+            chunk = client.recv(1 << 20)
+        except TimeoutError:
+            raise ReplayError("no answer and no crash in this time; --timeout allows more") from None
+        except OSError:
+            chunk = b""
+        if not chunk:
+            return b""
+        data += chunk
+    return data[4 : 4 + struct.unpack(">I", data[:4])[0]]
+
+
+def _end(process: subprocess.Popen[bytes]) -> int | None:
+    try:
+        return process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return None
+
+
+def _verdict(said: bytes, code: int | None, report: Report) -> int:
+    sys.stdout.flush()
+    if not said:
+        print(f"it crashed again (exit status {code}); before: {report.get('reason')}")
+        return 1
+    answer = etf.decode(said)
+    print(f"it did not crash: {erlterm.format(answer[2])}")
+    return 1 if code == 99 else 0  # valgrind has found something
