@@ -116,6 +116,8 @@ class Restart(Section):
     max: Seconds = 30.0
     healthy_after: Seconds = 60.0
     jitter: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.2
+    budget: Annotated[int, Field(ge=0, le=10_000)] = 0
+    budget_time: Limit = 60.0
 
 
 class InstanceConfig(Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,8 +79,9 @@ class Instance:
             self.ended.set()
 
     async def _keep_running(self) -> None:
-        backoff = Backoff(**self.config.restart.model_dump())
+        backoff = Backoff(**self.config.restart.model_dump(exclude={"budget", "budget_time"}))
         failures = 0
+        deaths: deque[float] = deque(maxlen=self.config.restart.budget or 1)
         while True:
             ending = await self._one_host()
             self.trouble = ending.reason
@@ -87,6 +89,12 @@ class Instance:
             if self.state is State.FATAL:
                 await self._be_fatal(ending.reason)
             if self.state is State.STOPPED:
+                return
+            deaths.append(trio.current_time())
+            if self._died_too_often(deaths):
+                self._step(Event.GIVE_UP)
+                limits = self.config.restart
+                await self._be_fatal(f"died {len(deaths)} times in {limits.budget_time:g} s; last: {ending.reason}")
                 return
             failures = backoff.failures(failures, ending.lived)
             delay = backoff.delay(failures, random.random())  # noqa: S311 (jitter is no secret)
@@ -97,6 +105,10 @@ class Instance:
                 self._step(Event.STOP)
                 return
             self._step(Event.TIMER)
+
+    def _died_too_often(self, deaths: deque[float]) -> bool:
+        budget, within = self.config.restart.budget, self.config.restart.budget_time
+        return 0 < budget == len(deaths) and deaths[-1] - deaths[0] <= within
 
     def stop(self) -> None:
         """Ask it to drain and stop; run() returns when that is done."""

@@ -2,7 +2,7 @@
 """The life of an instance: one table, pure. A missing pair is a bug of ours, and the KeyError says which.
 
 STOPPED, then STARTING, then RUNNING until STOPPING. A host that dies leads to BACKOFF and back to STARTING; a driver
-that refuses leads to FATAL, which nothing but the daemon's end leaves.
+that refuses, or whose host died too often, leads to FATAL: a reload puts another instance in its place.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Event(Enum):
     EXITED = "exited"  # its host is reaped, or could not be made
     REFUSED = "refused"  # its driver cannot be used
     TIMER = "timer"  # the backoff is over
+    GIVE_UP = "give_up"  # its host has died too often
     STOP = "stop"  # the daemon does not want it any more
 
 
@@ -38,6 +39,7 @@ NEXT = {
     (State.RUNNING, Event.EXITED): State.BACKOFF,
     (State.RUNNING, Event.STOP): State.STOPPING,
     (State.BACKOFF, Event.TIMER): State.STARTING,
+    (State.BACKOFF, Event.GIVE_UP): State.FATAL,
     (State.BACKOFF, Event.STOP): State.STOPPED,
     (State.STOPPING, Event.READY): State.STOPPING,  # its word crossed ours
     (State.STOPPING, Event.STOP): State.STOPPING,

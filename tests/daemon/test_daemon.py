@@ -130,6 +130,15 @@ def test_a_driver_that_crashes_at_start_is_tried_again_with_backoff(daemon: Daem
     running.wait_until("three starts", lambda events: sum(e["event"] == "host_exited" for e in events) >= 3)
 
 
+def test_an_instance_that_dies_too_often_is_given_up_and_its_clients_are_refused_at_once(daemon: Daemon) -> None:
+    restart = {"first": "1ms", "max": "1ms", "budget": 3, "budget_time": "10m"}
+    running = daemon({"bad": {"driver": driver_path("initcrash"), "restart": restart}}, expect_ready=[])
+    assert "died 3 times in 600 s" in running.wait_event("instance_failed", instance="bad")["reason"]
+    with pytest.raises(Refused, match="unavailable"):
+        connect(running.tcp_url, "bad")
+    assert len([event for event in running.events if event["event"] == "host_started"]) == 3
+
+
 def test_requests_pipelined_behind_the_hello_stay_in_the_socket_for_the_host(daemon: Daemon) -> None:
     running = daemon({"echo": {"driver": "echo.so"}})
     with Raw(running.tcp_url) as raw:
