@@ -16,11 +16,12 @@ import trio
 
 from gendriverd import PROTOCOL, __version__, etf
 from gendriverd.config import DaemonConfig
+from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
 from gendriverd.farewell import LINGER, Socket, say_last, send_all
 from gendriverd.instance import Instance
-from gendriverd.lifetime import Handover, Lifetime
+from gendriverd.lifetime import Lifetime
 from gendriverd.log import LineBudget, Log
 from gendriverd.messages import Ready
 from gendriverd.supervisor import Supervisor

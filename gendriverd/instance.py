@@ -20,10 +20,11 @@ from gendriverd import reports
 from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.config import DaemonConfig, InstanceConfig
+from gendriverd.connections import Background
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, find_driver, find_host, launch
-from gendriverd.lifetime import Background, Lifetime, Patience
+from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
 from gendriverd.messages import Ready
 from gendriverd.recorder import Recorder

@@ -7,23 +7,19 @@ stays, or does not stop when told. What it said before it died still counts: the
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 import re
-import socket
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 
 import trio
 
-from gendriverd.aftermath import Guilt, by_connection, culprit, ends_whole, kernel_took, last_words
+from gendriverd.aftermath import Guilt, culprit
+from gendriverd.connections import Background, Connections, Handover
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, Term
-from gendriverd.farewell import linger
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
@@ -35,28 +31,6 @@ MARGIN = 1.0  # seconds a host gets beyond the limits it was told
 REAPING = 5.0
 LINES_KEPT = 50
 LINE_MAX = 2048  # bytes of one printed line
-COUNTS = ("calls", "casts", "bytes_in", "bytes_out")
-
-
-Background = Callable[..., None]  # (async function, its arguments ..)
-
-
-class Handover(Enum):
-    ADOPTED = "adopted"
-    TOO_MANY = "too_many"  # refused: its connections are at their limit
-    UNTOUCHED = "untouched"  # refused, or the host is dead: another may have the socket
-    SILENT = "silent"  # no answer: the host may yet write to the socket, nobody else must
-
-
-@dataclass
-class Connection:
-    """A client's socket that was passed to the host; `ours` is for the last words when the host dies."""
-
-    peer: str
-    ours: socket.socket
-    took: int | None  # bytes the kernel had before, where it tells
-    answered: trio.Event = field(default_factory=trio.Event)
-    outcome: Handover = Handover.SILENT
 
 
 @dataclass(frozen=True)
@@ -84,7 +58,6 @@ class Lifetime:
         self.host = host
         self.culprit: Guilt | None = None  # the request that killed it, where that is known
         self._recorder = recorder
-        self._background = background
         self.record = Record({}, [], None)  # as its death left it
         self.peers: dict[int, str] = {}  # of the connections then
         self.mapped: list[tuple[int, int, int, str]] = []  # its code, when it was ready
@@ -99,8 +72,7 @@ class Lifetime:
         self._drained = trio.Event()
         self._channel_ended = trio.Event()
         self._output_ended = trio.Event()
-        self._connections: dict[int, Connection] = {}
-        self._numbers = 0
+        self._connections = Connections(log, background)
         self._budget = LineBudget()
         self._beat = trio.Event()
         self._lied = False
@@ -131,19 +103,15 @@ class Lifetime:
     async def offer(self, peer: str, welcome: bytes, client: int, limit: float) -> Handover:
         """Pass a client's socket; the host has a copy of the descriptor afterwards, adopted or not."""
         try:
-            ours = socket.socket(fileno=os.dup(client))
+            connection = self._connections.add(peer, client)
         except OSError:  # no descriptor left
             return Handover.TOO_MANY
-        self._numbers += 1
-        number, connection = self._numbers, Connection(peer, ours, kernel_took(ours))
-        self._connections[number] = connection
         with trio.move_on_after(limit):
             try:
-                await self.host.channel.send_conn(number, peer, welcome, client)
+                await self.host.channel.send_conn(connection.number, peer, welcome, client)
             except HostGone:
                 self._leaving = True
-                if self._connections.pop(number, None) is not None:
-                    ours.close()
+                self._connections.withdraw(connection)
                 return Handover.UNTOUCHED
             await connection.answered.wait()
         return connection.outcome
@@ -152,10 +120,6 @@ class Lifetime:
     def leaving(self) -> bool:
         """It said so, or its channel is closed: no use in asking it."""
         return self._leaving or self._channel_ended.is_set()
-
-    @property
-    def connections(self) -> int:
-        return sum(each.outcome is Handover.ADOPTED for each in self._connections.values())
 
     async def _begin(self, start: dict[Term, Term], start_timeout: float) -> None:
         with trio.move_on_after(start_timeout) as scope:
@@ -223,14 +187,12 @@ class Lifetime:
             case Ready() | Refuse():
                 self._hear_settled(message)
             case Adopted(number):
-                self._answer(number, Handover.ADOPTED)
-                self._log.info("client_connected", conn=number, peer=self._connections[number].peer)
+                self._connections.adopted(number)
             case Refused(number, reason):
-                self._answer(number, Handover.TOO_MANY if reason == "too_many" else Handover.UNTOUCHED)
-                self._connections.pop(number).ours.close()
+                self._connections.refused(number, reason)
                 self._leaving = self._leaving or reason == "stopping"
             case Closed():
-                self._hear_closed(message)
+                self._connections.closed(message)
             case LogLine():
                 return self._hear_log(message)
             case Drained():
@@ -250,22 +212,6 @@ class Lifetime:
         self.ready_at = trio.current_time()
         self.mapped = modules(self.host.pid)
         self._on_ready()
-
-    def _answer(self, number: int, outcome: Handover) -> None:
-        connection = self._connections.get(number)
-        if connection is None or connection.outcome is Handover.ADOPTED:
-            raise BadMessage(f"{outcome.value}: connection {number} waits for no answer")
-        connection.outcome = outcome
-        connection.answered.set()
-
-    def _hear_closed(self, message: Closed) -> None:
-        connection = self._connections.get(message.conn)
-        if connection is None or connection.outcome is not Handover.ADOPTED:
-            raise BadMessage(f"closed: no connection {message.conn}")
-        del self._connections[message.conn]
-        connection.ours.close()
-        counts = {key: message.counts.get(key, 0) for key in COUNTS}
-        self._log.info("client_closed", conn=message.conn, peer=connection.peer, reason=message.reason, **counts)
 
     def _hear_log(self, line: LogLine) -> bool:
         if not self._may_log():
@@ -311,23 +257,11 @@ class Lifetime:
             self._log.warning("log_dropped", lines=dropped)
 
     def _part(self, end: Exit) -> None:
-        """The host is dead: each client hears what became of its calls. Waits for nobody."""
-        self.record = record = self._read_record()
-        self.peers = {number: connection.peer for number, connection in self._connections.items()}
-        orderly = self.orderly = self._told_to_stop and end.code == 0  # it has said all itself
-        self.culprit = None if orderly else culprit(record.death, end)
-        requests = by_connection(record)
-        connections, self._connections = self._connections, {}
-        for number, connection in connections.items():
-            output = record.connections.get(number)
-            if output is None and not connection.answered.is_set():
-                connection.outcome = Handover.SILENT if self._lied else Handover.UNTOUCHED
-                connection.ours.close()
-            elif output is None or orderly or self._lied or not ends_whole(output, self._took(connection)):
-                self._leave(connection, b"")
-            else:
-                self._leave(connection, last_words(requests.get(number, ()), self.culprit))
-            connection.answered.set()
+        self.record = self._read_record()
+        self.peers = self._connections.peers()
+        self.orderly = self._told_to_stop and end.code == 0  # it has said all itself
+        self.culprit = None if self.orderly else culprit(self.record.death, end)
+        self._connections.part(self.record, self.culprit, silently=self.orderly, trusted=not self._lied)
 
     def _read_record(self) -> Record:
         try:
@@ -336,20 +270,6 @@ class Lifetime:
             self._lied = True
             self._log.error("recorder_overwritten", reason=str(error))
             return Record({}, [], None)
-
-    @staticmethod
-    def _took(connection: Connection) -> int | None:
-        took = kernel_took(connection.ours)
-        return None if took is None or connection.took is None else took - connection.took
-
-    def _leave(self, connection: Connection, words: bytes) -> None:
-        """What does not fit into the socket is cut off: then the client cannot take it for a whole word."""
-        connection.outcome = Handover.ADOPTED
-        with contextlib.suppress(OSError):
-            if words:
-                connection.ours.send(words)
-            connection.ours.shutdown(socket.SHUT_WR)
-        self._background(linger, trio.socket.from_stdlib_socket(connection.ours))
 
     def _kill(self, charge: str) -> None:
         if self.charge is None:
@@ -366,6 +286,4 @@ class Lifetime:
             self.host.close()
             self._recorder.close()
         self._log_dropped()
-        for connection in self._connections.values():
-            connection.ours.close()
-            connection.answered.set()
+        self._connections.drop()

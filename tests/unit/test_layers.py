@@ -20,7 +20,7 @@ LAYERS = [
     ["config", "erlterm"],
     ["messages", "log", "sdnotify", "channel", "recorder", "farewell", "launch", "cflags", "symbols"],
     ["aftermath"],
-    ["reports"],
+    ["reports", "connections"],
     ["lifetime"],
     ["instance"],
     ["supervisor"],
