@@ -13,6 +13,7 @@
 #include "frame.h"
 
 #define VECTORS 64
+#define GIVE_BACK 32		/* requests */
 #define COPY_BELOW 2000		/* bytes: smaller replies are copied, not handed over */
 
 /* Give back the requests whose replies have left, or can be told of no more. Lock held. */
@@ -123,6 +124,8 @@ send_out(struct conn *c, struct queue *freed)
 			c->progress_at = 0;
 			record_sent(c, (size_t)sent);
 			release(c, freed);
+			if (freed->len >= GIVE_BACK)	/* others may append for as long as we send */
+				pool_answered(conns.pool, freed);
 		} else if (failure != EAGAIN && failure != EWOULDBLOCK) {
 			c->broken = true;
 			break;

@@ -243,10 +243,16 @@ pool_answered(struct pool *p, struct queue *freed)
 {
 	struct request *r;
 
+	bool wake;
+
 	pthread_mutex_lock(&p->lock);
 	while ((r = queue_pop(freed)) != NULL)
 		set_free(r, &p->free);
+	wake = p->starved;
+	p->starved = false;
 	pthread_mutex_unlock(&p->lock);
+	if (wake)
+		p->hooks.wake();
 }
 
 /* An idle seat in turn, or NULL. Lock held. */

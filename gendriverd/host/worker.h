@@ -37,7 +37,8 @@ struct pool *pool_new(const struct driver *d, const struct start *start, struct 
 struct request *pool_take(struct pool *p);
 /* Loop. Give a request back that was not submitted, or was taken out. */
 void pool_give(struct pool *p, struct request *r);
-/* Any thread. These were answered before, and now their replies have left. */
+/* Any thread, a connection's lock may be held. These were answered before, and now their
+ * replies have left. */
 void pool_answered(struct pool *p, struct queue *freed);
 /* Loop. Hand over all of `batch` (empty afterwards), wake as many workers as
  * there is work for. */
