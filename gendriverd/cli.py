@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -197,10 +198,9 @@ def _add_config(command: argparse.ArgumentParser) -> None:
 
 
 def _key(text: str) -> int:
-    number = int(text)
-    if not 0 <= number < 2**32:
-        raise argparse.ArgumentTypeError("a key is 0 to 4294967295")
-    return number
+    if not re.fullmatch("[0-9]{1,10}", text) or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"a key is 0 to 4294967295, not {text!r:.40}")
+    return int(text)
 
 
 def _seconds(text: str) -> float:

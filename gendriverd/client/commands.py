@@ -15,6 +15,8 @@ def command_number(cmd: int | str, welcome: Welcome) -> int:
         return int(cmd)
     number = welcome.commands.get(cmd)
     if number is None:
-        known = ", ".join(sorted(welcome.commands)) or "it names none: use the number"
+        if not welcome.commands:
+            raise UnknownCommand(f"instance {welcome.instance!r} names no commands: use a number, not {cmd!r}")
+        known = ", ".join(sorted(welcome.commands))
         raise UnknownCommand(f"instance {welcome.instance!r} has no command {cmd!r}; it has: {known}")
     return number

@@ -50,6 +50,7 @@ main(int argc, char **argv)
 		    " descriptor 3; run: gendriverd serve\n");
 		return 2;
 	}
+	setvbuf(stdout, NULL, _IOLBF, 0);	/* what a driver prints is logged at once */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
 	setrlimit(RLIMIT_CORE, &no_core);	/* a core holds up every answer for its writing */

@@ -94,3 +94,14 @@ def test_every_call_that_was_answered_ran_once(daemon: Daemon, drivers: Path, tm
     assert len(ran) == len(set(ran))
     assert set(answered) <= set(ran)
     assert ran == sorted(ran)
+
+
+def test_a_reply_that_is_none_is_in_the_log_with_its_command(daemon: Daemon, drivers: Path) -> None:
+    running = daemon({"bad": {"driver": drivers / "test/badputs.so"}})
+    with connect(running.tcp_url, "bad") as client:
+        with pytest.raises(Failed) as failed:
+            client.call(1)
+        assert failed.value.reason == "bad_reply"
+    line = running.wait_event("driver_log", instance="bad", level="warning")
+    assert line["message"].startswith("bad_reply")
+    assert line["command"] == 1

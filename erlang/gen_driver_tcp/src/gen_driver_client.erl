@@ -367,8 +367,8 @@ linked(Socket, Link, Welcome, State = #state{links = Links, current = Current, c
 
 trouble(Trouble, State = #state{trouble = Trouble}) ->
     tell_waiters({error, Trouble}, State);
-trouble(Trouble, State) ->
-    ?LOG_WARNING("no link: ~tP", [Trouble, 10]),
+trouble(Trouble, State = #state{options = #{instance := Instance, connect := Connect}}) ->
+    ?LOG_WARNING("no link to ~ts at ~tp: ~tP", [Instance, Connect, Trouble, 10]),
     tell_waiters({error, Trouble}, State#state{trouble = Trouble}).
 
 tell_waiters(Outcome, State = #state{waiters = Waiters}) ->
