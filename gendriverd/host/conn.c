@@ -219,7 +219,7 @@ conn_close_with(struct conn *c, const char *goodbye)
 
 /* All that was accepted is answered and out; else, at an end, hear when it is. */
 static bool
-settled(struct conn *c, bool *broken)
+settled(struct conn *c, bool *broken, bool *sending)
 {
 	bool done;
 
@@ -229,6 +229,7 @@ settled(struct conn *c, bool *broken)
 		c->watched = true;
 	conns.clock_runs |= c->blocked;
 	*broken = c->broken;
+	*sending = c->sending;
 	pthread_mutex_unlock(&c->lock);
 	return done;
 }
@@ -263,11 +264,11 @@ attend_linger(struct conn *c, bool out)
 static bool
 attend(struct conn *c)
 {
-	bool broken, more = false, done;
+	bool broken, sending, more = false, done;
 
 	if (c->state == CONN_OPEN && (c->readable || c->stash_len > 0) && !c->starved)
 		more = conn_read(c);
-	done = settled(c, &broken);
+	done = settled(c, &broken, &sending);
 	if (broken) {
 		if (c->state == CONN_OPEN)
 			c->reason = "peer_gone";
@@ -279,11 +280,12 @@ attend(struct conn *c)
 		if (!c->eof || more || c->starved)
 			return more;
 		/* It has asked all, and heard all: nothing unread is left to reset. Or it
-		 * hears nothing any more. */
-		if (!done && c->hup)
+		 * hears nothing any more; whoever is just sending calls for attention. */
+		if (!done && (!c->hup || sending))
+			return false;
+		if (!done)
 			c->reason = "peer_gone";
-		if (done || c->hup)
-			conn_free(c);
+		conn_free(c);
 		return false;
 	case CONN_CLOSING:
 		if (c->readable && !conn_discard(c))
@@ -292,7 +294,7 @@ attend(struct conn *c)
 			say_goodbye(c);
 		else
 			return false;
-		return attend_linger(c, settled(c, &broken));
+		return attend_linger(c, settled(c, &broken, &sending));
 	case CONN_LINGER:
 		return attend_linger(c, done);
 	case CONN_FREE:

@@ -127,6 +127,7 @@ def test_a_call_that_cannot_be_does_not_answer_for_one_that_runs(gated: HostFact
     peer = process.connect()
     begin(process, peer, call(5, WAIT))
     peer.send(call(5, -1))
+    control(process)
     gate.open()
     assert peer.receive_all() == [(Atom("reply"), 5, OK), (Atom("goodbye"), Atom("duplicate_id"))]
 
