@@ -21,7 +21,7 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
-TSAN_PART := $(wildcard tests/host tests/daemon tests/system)
+TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute install clean setup-build setup-test
 
