@@ -186,9 +186,8 @@ take_message(struct conn *c, const unsigned char *frame, size_t len, struct queu
 	struct envelope e;
 	int code = envelope_parse(&c->check, frame, len, &e);
 
-	if (code == ENV_BAD_REQUEST) {
+	if (code == ENV_BAD_REQUEST)
 		return e.kind == ENV_CALL ? refuse_call(c, e.id) : TAKEN;
-	}
 	if (code != 0) {
 		conn_close_with(c, "bad_envelope");
 		return ENDED;

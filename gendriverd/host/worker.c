@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The worker pool of worker.h. */
+/*
+ * The worker pool of worker.h. One file, and so a long one: everything in it changes
+ * what one lock guards.
+ */
 #include <pthread.h>
 #include <stdlib.h>
 
@@ -8,6 +11,9 @@
 #include "worker.h"
 
 #define LOOP_CACHE 32	/* free requests that the loop keeps at hand */
+#define PUT_DOWN 1000000000ull	/* ns that a thread has to die of SIGABRT */
+#define LOOK_MOST 100000000ull	/* ns between two looks, at most and at least */
+#define LOOK_LEAST 1000000ull
 
 struct seat {
 	struct pool *pool;
@@ -379,10 +385,6 @@ pool_next_deadline(struct pool *p)
 	pthread_mutex_unlock(&p->lock);
 	return deadline;
 }
-
-#define PUT_DOWN 1000000000ull	/* ns that a thread has to die of SIGABRT */
-#define LOOK_MOST 100000000ull	/* ns between two looks, at most and at least */
-#define LOOK_LEAST 1000000ull
 
 /* Lock held. A seat whose request has run too long, or NULL. */
 static struct seat *
