@@ -68,13 +68,18 @@ def culprit(death: Death | None, end: Exit) -> Guilt | None:
     return Guilt(death.request, "timeout" if death.hang else "crashed") if agrees else None
 
 
-def last_words(calls: Iterable[Request], guilt: Guilt | None) -> bytes:
-    """For one connection, given what the recorder says of its requests."""
+def has_left(request: Request, sent: int) -> bool:
+    """Whether its reply is among the first `sent` bytes of its connection's output."""
+    return request.state is State.DONE and (sent - request.end_at) % 2**32 < 2**31
+
+
+def last_words(calls: Iterable[Request], guilt: Guilt | None, sent: int) -> bytes:
+    """For one connection, given what the recorder says of its requests; it has been sent so many bytes, at least."""
     newest: dict[int, Request] = {}
     for request in calls:
         if request.call and (request.id not in newest or newest[request.id].number < request.number):
             newest[request.id] = request
-    begun = [request for request in newest.values() if request.state is not State.QUEUED]
+    begun = [each for each in newest.values() if each.state is not State.QUEUED and not has_left(each, sent)]
     reasons = [guilt.reason if guilt and guilt.request is request else "interrupted" for request in begun]
     frames = [
         etf.frame((Atom("failed"), request.id, Atom(reason))) for request, reason in zip(begun, reasons, strict=True)

@@ -97,14 +97,15 @@ class Connections:
         requests = by_connection(record)
         connections, self._open = self._open, {}
         for number, connection in connections.items():
-            output = record.connections.get(number)
+            output, took = record.connections.get(number), _took(connection)
             if output is None and not connection.answered.is_set():
                 connection.outcome = Handover.UNTOUCHED if trusted else Handover.SILENT
                 connection.ours.close()
-            elif output is None or silently or not trusted or not ends_whole(output, _took(connection)):
+            elif output is None or silently or not trusted or not ends_whole(output, took):
                 self._leave(connection, b"")
             else:
-                self._leave(connection, last_words(requests.get(number, ()), guilt))
+                sent = output.sent if took is None else took
+                self._leave(connection, last_words(requests.get(number, ()), guilt, sent))
             connection.answered.set()
 
     def drop(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-MAGIC, LAYOUT = 0x43524447, 1
+MAGIC, LAYOUT = 0x43524447, 2
 SPARE = 288  # slots beyond what may wait or run
 NONE = 0xFFFFFFFF
 HEADER, CONN, SLOT = 4096, 32, 256
@@ -25,7 +25,7 @@ _DEATH = struct.Struct("<IIiiIIQQIIII")
 PARAMS = 1 << 20  # bytes at the end: the params of the request that did it
 _TRACE_MAX = 32
 _CONN = struct.Struct("<QQI")
-_SLOT = struct.Struct("<QQQQQQIIIII")
+_SLOT = struct.Struct("<QQQQQQIIIIII")
 _WORD_AT, _PARAMS_AT = 48, 72
 _INLINE = 183
 _STATE, _SEAT_SHIFT, _TAG_SHIFT = 7, 3, 13
@@ -43,7 +43,7 @@ class Untrusted(Exception):
 class State(IntEnum):
     QUEUED = 1  # never started
     RUNNING = 2
-    DONE = 3  # answered, but the reply may not have left
+    DONE = 3  # answered; whether its reply has left, end_at tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Request:
     deadline: int
     params_len: int
     params: bytes | None  # None: too long to be kept
+    end_at: int  # of a DONE one: the byte of its connection's output at which its reply ends, modulo 2**32
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class Recorder:
                 yield index, self._request(table[index * SLOT : (index + 1) * SLOT], index, word)
 
     def _request(self, slot: memoryview, index: int, word: int) -> Request:
-        number, conn, *times, params_len, _, id_, command, flags, check = _SLOT.unpack_from(slot)
+        number, conn, *times, params_len, _, id_, command, flags, check, end_at = _SLOT.unpack_from(slot)
         if check != self._check(number, conn, command, id_) or not 1 <= word & _STATE <= 3:
             raise Untrusted(f"slot {index} is overwritten")
         params = bytes(slot[_PARAMS_AT + 1 : _PARAMS_AT + 1 + params_len]) if params_len <= _INLINE else None
@@ -184,6 +185,7 @@ class Recorder:
             times[2],
             params_len,
             params,
+            end_at if state is State.DONE else 0,
         )
 
     def _check(self, number: int, conn: int, command: int, id_: int) -> int:

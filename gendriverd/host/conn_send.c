@@ -262,8 +262,9 @@ answer_call(struct conn *c, struct request *r, struct answer *answer, struct que
 		conn_put_failed(c, r->id, answer->failed);
 	else
 		taken = put_reply(c, r->id, answer);
-	slot_set(r->record, SLOT_DONE, 0);
 	r->end_at = c->bytes_out + c->out.unsent;
+	r->record->end_at = (uint32_t)r->end_at;
+	slot_set(r->record, SLOT_DONE, 0);
 	queue_push(&c->unsent, r);
 	conn_flush_into(c, freed);
 	return taken;

@@ -9,7 +9,7 @@
  * RUNNING from before dispatch, DONE from before the first byte of its reply can
  * leave, FREE only after the kernel took the last. So what the daemon says of a
  * call is true whenever the process dies: QUEUED never started, RUNNING may have
- * run, and DONE was run but its reply may not have left.
+ * run, and DONE was run; whether its reply left, end_at tells.
  *
  * A connection's entry tells how many bytes the kernel took, and of the send under
  * way. A dying thread finishes its sendmsg, but not what comes after it.
@@ -23,7 +23,7 @@
 #include <stdint.h>
 
 #define RECORDER_MAGIC 0x43524447u	/* "GDRC" */
-#define RECORDER_LAYOUT 1
+#define RECORDER_LAYOUT 2
 #define RECORDER_INLINE 183	/* bytes of params kept in their slot */
 #define RECORDER_TRACE 32
 #define RECORDER_PARAMS (1u << 20)	/* bytes: of the params of the request that did it */
@@ -47,7 +47,7 @@ struct slot {
 	_Atomic uint32_t word;
 	uint32_t id, cmd, flags;
 	uint32_t check;		/* slot_check of number, conn, id, cmd */
-	uint32_t reserved;
+	uint32_t end_at;	/* DONE: the byte of its connection's output at which its reply ends, modulo 2^32 */
 	unsigned char params[1 + RECORDER_INLINE];	/* version byte first */
 };
 
