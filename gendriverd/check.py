@@ -12,7 +12,6 @@ from gendriverd.config import Config, InstanceConfig
 from gendriverd.errors import ExitCode
 from gendriverd.instance import Instance
 from gendriverd.log import clean_text, configure, get_log
-from gendriverd.states import State
 
 AT_ONCE = 8
 
@@ -44,7 +43,8 @@ async def _check_all(config: Config) -> dict[str, tuple[str, bool]]:
 
 
 async def _check(name: str, settings: InstanceConfig, config: Config) -> tuple[str, bool]:
-    instance = Instance(name, settings, config.daemon, get_log(), _never)
+    alone = settings.model_copy(update={"processes": 1, "spares": 0, "snapshot": False})
+    instance = Instance(name, alone, config.daemon, get_log(), _never)
     async with trio.open_nursery() as nursery:
         await nursery.start(instance.run)
         verdict = await _first_verdict(instance)
@@ -54,7 +54,7 @@ async def _check(name: str, settings: InstanceConfig, config: Config) -> tuple[s
 
 async def _first_verdict(instance: Instance) -> tuple[str, bool]:
     """Ready, refused, or how its first host died."""
-    while instance.state is State.STARTING:
+    while not instance.tried:
         await instance.wait_changed()
     ready = instance.ready
     if ready is None:

@@ -99,7 +99,8 @@ def parser() -> argparse.ArgumentParser:
         help="run the request of a report again",
         description="Run the request that a report names once more, alone, in a fresh host: without the daemon, without"
         " Erlang. Ends with 1 if it crashes again, with 0 if not.",
-        epilog="examples:\n  gendriverd replay last --gdb\n  git bisect run sh -c 'make && gendriverd replay last'\n",
+        epilog="examples:\n  gendriverd replay last --gdb\n"
+        "  git bisect run sh -c 'make && gendriverd replay last --driver ./x.so'\n",
         formatter_class=raw,
     )
     _add_config(replay)
@@ -109,7 +110,14 @@ def parser() -> argparse.ArgumentParser:
     under.add_argument(
         "--valgrind", dest="under", action="store_const", const="valgrind", help="look for wrong accesses"
     )
-    replay.add_argument("--driver", metavar="FILE", help="another build of the driver, as one with AddressSanitizer")
+    under.add_argument(
+        "--asan",
+        dest="under",
+        action="store_const",
+        const="asan",
+        help="with AddressSanitizer; --driver is built for it",
+    )
+    replay.add_argument("--driver", metavar="FILE", help="another build of the driver (the one that crashed)")
     replay.add_argument("--host", metavar="FILE", default="", help="another build of gendriver-host")
     replay.add_argument("--timeout", metavar="S", type=_seconds, default=60.0, help="seconds to wait (%(default)s)")
     replay.set_defaults(run=_replay, under=None)

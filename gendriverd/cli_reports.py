@@ -66,7 +66,7 @@ def _told(report: Report) -> Iterator[str]:
     fault = report.get("fault")
     if fault is not None:
         yield f"fault: address {fault.get('address')}, si_code {fault.get('si_code')}, thread {fault.get('thread')}"
-        yield from _trace(fault.get("trace", []))
+        yield from _trace(fault.get("trace", []), report)
     others = [each for each in report.get("running", []) if culprit is None or each["number"] != culprit["number"]]
     yield f"others: {len(others)} running, {report.get('queued')} waiting"
     for each in others:
@@ -96,7 +96,7 @@ def _params(request: dict[str, Any]) -> str:
     return f"{about}\n    {term if len(term) <= TERM_SHOWN else term[:TERM_SHOWN] + '...'}"
 
 
-def _trace(places: list[dict[str, Any]]) -> Iterator[str]:
+def _trace(places: list[dict[str, Any]], report: Report) -> Iterator[str]:
     known: dict[str, Symbols] = {}
     for place in places:
         file = place.get("file")
@@ -104,13 +104,14 @@ def _trace(places: list[dict[str, Any]]) -> Iterator[str]:
             yield f"  {place.get('address')}"
             continue
         symbols = known.setdefault(file, Symbols(Path(file)))
-        yield f"  {symbols.name(int(place['offset'], 16)) or '?'}  {file} at {place['offset']}"
+        told = report.get("driver") if file == report.get("loaded") else file
+        yield f"  {symbols.name(int(place['offset'], 16)) or '?'}  {told} at {place['offset']}"
 
 
 def _changed(report: Report) -> str:
-    """The names below are those of the file that is there now."""
+    """The names below are those of the file that was loaded: the snapshot, or what is there now."""
     try:
-        with Path(str(report.get("driver"))).open("rb") as file:
+        with Path(str(report.get("loaded"))).open("rb") as file:
             now = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return " (is not there any more)"

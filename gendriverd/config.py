@@ -127,6 +127,9 @@ class InstanceConfig(Section):
     enabled: bool = True
     threads: Annotated[int, Field(ge=1, le=1024)] = 4
     start_timeout: Limit | None = None
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
+    spares: Annotated[int, Field(ge=0, le=64)] = 0
+    snapshot: bool = True
     overlap: bool = True
     heartbeat: Beat = 30.0
     max_run: Run | None = None
@@ -154,6 +157,7 @@ class DaemonConfig(Section):
     reports: Reports = "hash"
     reports_dir: Path_ = "/var/lib/gendriverd/reports"
     reports_max: Annotated[int, Field(ge=1, le=100_000)] = 100
+    snapshots_dir: Path_ = "/var/lib/gendriverd/drivers"
     start_timeout: Limit = 10.0
     drain_timeout: Seconds = 10.0
     stop_timeout: Seconds = 5.0
@@ -243,6 +247,7 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
         "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
         "host": absolute(config.daemon.host),
         "reports_dir": os.path.normpath(directory / config.daemon.reports_dir),
+        "snapshots_dir": os.path.normpath(directory / config.daemon.snapshots_dir),
     }
     return config.model_copy(update={"instances": instances, "daemon": config.daemon.model_copy(update=paths)})
 
@@ -276,6 +281,9 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if limits.in_flight_bytes < limits.frame:
             problem = f"in_flight_bytes ({limits.in_flight_bytes}) is less than one frame ({limits.frame})"
             yield ("instances", name, "limits", "in_flight_bytes"), f"[instances.{name}.limits] {problem}"
+        if not instance.overlap and instance.processes + instance.spares > 1:
+            problem = "overlap = false is for a driver that cannot run twice: processes must be 1 and spares 0"
+            yield ("instances", name, "overlap"), f"[instances.{name}] {problem}"
 
 
 def _key_path(error: ErrorDetails) -> KeyPath:

@@ -68,6 +68,9 @@ class Connections:
         if self._open.pop(connection.number, None) is not None:
             connection.ours.close()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def peers(self) -> dict[int, str]:
         return {number: connection.peer for number, connection in self._open.items()}
 

@@ -44,11 +44,11 @@ def refused(reason: str) -> bytes:
     return etf.frame((Atom("refused"), Atom(reason)))
 
 
-def welcome(instance: Instance, ready: Ready) -> bytes:
+def welcome(instance: Instance, generation: int, ready: Ready) -> bytes:
     limits = instance.config.limits.model_dump()
     about = {
         Atom("instance"): instance.name.encode(),
-        Atom("generation"): instance.generation,
+        Atom("generation"): generation,
         Atom("threads"): instance.config.threads,
         Atom("commands"): {name.encode(): number for name, number in ready.commands.items()},
         Atom("atoms"): [atom.encode() for atom in ready.atoms],
@@ -184,9 +184,10 @@ class Handshakes:
             if life is asked or life.ready is None:
                 raise HandshakeRefused("unavailable")
             asked = life
+            hello = welcome(instance, life.generation, life.ready)
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(about["peer"], welcome(instance, life.ready), client.fileno(), limit)
+                outcome = await life.offer(about["peer"], hello, client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return

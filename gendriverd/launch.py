@@ -123,20 +123,27 @@ def shipped(name: str) -> Path:
     return Path(str(resources.files("gendriverd"))) / "_bin" / name
 
 
-def host_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a driver may know of the daemon's environment: an allowed list, so that no secret leaks by default."""
-    return {key: value for key, value in environ.items() if key in ENVIRONMENT or key.startswith(ENVIRONMENT_PREFIXES)}
+def host_environment(environ: Mapping[str, str] = os.environ, library_path: str = "") -> dict[str, str]:
+    """What a driver may know of the daemon's environment: an allowed list, so that no secret leaks by default.
+    `library_path`: a directory for LD_LIBRARY_PATH, after those that are there.
+    """
+    env = {key: value for key, value in environ.items() if key in ENVIRONMENT or key.startswith(ENVIRONMENT_PREFIXES)}
+    if library_path:
+        env["LD_LIBRARY_PATH"] = ":".join(filter(None, [env.get("LD_LIBRARY_PATH"), library_path]))
+    return env
 
 
-def launch(executable: Path, name: str) -> Host:
+def launch(executable: Path, name: str, generation: int, library_path: str = "") -> Host:
     """Start a host; it waits for {start, Map} on its channel. Raises LaunchError."""
+    environment = host_environment(library_path=library_path)
+    environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation)}
     try:
-        return _spawn(executable, name)
+        return _spawn(executable, name, environment)
     except OSError as error:
         raise LaunchError(f"cannot start {executable}: {error.strerror}", permanent=False) from error
 
 
-def _spawn(executable: Path, name: str) -> Host:
+def _spawn(executable: Path, name: str, environment: dict[str, str]) -> Host:
     with contextlib.ExitStack() as undo:
         channel, theirs = make_pair()
         undo.callback(channel.close)
@@ -144,7 +151,7 @@ def _spawn(executable: Path, name: str) -> Host:
             reader, writer = os.pipe()
             undo.callback(os.close, reader)
             try:
-                pid = _posix_spawn(executable, name, theirs, writer)
+                pid = _posix_spawn(executable, name, environment, theirs, writer)
             finally:
                 os.close(writer)
         pidfd = _hold(pid)
@@ -152,12 +159,12 @@ def _spawn(executable: Path, name: str) -> Host:
         return Host(pid, pidfd, channel, reader)
 
 
-def _posix_spawn(executable: Path, name: str, channel: socket.socket, output: int) -> int:
+def _posix_spawn(executable: Path, name: str, environment: dict[str, str], channel: socket.socket, output: int) -> int:
     """Descriptors 0 to 3 as the host expects them; Python opens all others close-on-exec."""
     return os.posix_spawn(
         executable,
         [str(executable), f"instance={name}"],  # for ps; "--version" would be a lawful name
-        host_environment(),
+        environment,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),

@@ -49,12 +49,14 @@ class Lifetime:
 
     def __init__(
         self,
+        generation: int,
         host: Host,
         recorder: Recorder,
         log: Log,
         on_ready: Callable[[], None],
         background: Background,
     ) -> None:
+        self.generation = generation
         self.host = host
         self.culprit: Guilt | None = None  # the request that killed it, where that is known
         self._recorder = recorder
@@ -115,6 +117,11 @@ class Lifetime:
                 return Handover.UNTOUCHED
             await connection.answered.wait()
         return connection.outcome
+
+    @property
+    def clients(self) -> int:
+        """Those that were passed to it and have not left."""
+        return len(self._connections)
 
     @property
     def leaving(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import base64
 import contextlib
+import shutil
 import socket
 import struct
 import subprocess
@@ -23,7 +24,7 @@ from gendriverd import erlterm, etf
 from gendriverd.config import Config
 from gendriverd.errors import GendriverdError
 from gendriverd.etf import Atom
-from gendriverd.instance import start_message
+from gendriverd.keeper import start_message
 from gendriverd.launch import find_driver, find_host, host_environment
 from gendriverd.reports import Report, find
 
@@ -51,11 +52,33 @@ def replay(config: Config, wanted: str, *, under: str | None, driver: str | None
     instance = config.instances.get(name)
     if instance is None:
         raise ReplayError(f"the configuration has no instance {name!r} any more: its settings are not known")
-    path = driver or find_driver(instance.driver, config.daemon.driver_path)
+    path = driver or _as_it_was(report) or find_driver(instance.driver, config.daemon.driver_path)
     start = start_message(name, instance, config.daemon, path, 0)
     command = [*UNDER.get(under or "", ()), str(find_host(host or config.daemon.host)), f"instance={name}"]
     print(f"replaying {report['id']} on {path}", flush=True)
-    return _verdict(*_run(command, start, frame, timeout), report)
+    environment = host_environment(library_path=str(Path(report["driver"]).parent))
+    if under == "asan":
+        environment |= _asan(environment)
+    return _verdict(*_run(command, environment, start, frame, timeout), report)
+
+
+def _asan(environment: dict[str, str]) -> dict[str, str]:
+    """The host itself is built without: its runtime must come first."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise ReplayError("--asan needs gcc, which knows where its libasan.so is")
+    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=False)
+    runtime = found.stdout.strip()
+    if not Path(runtime).is_absolute():
+        raise ReplayError(f"{compiler} has no libasan.so")
+    options = ":".join(filter(None, [environment.get("ASAN_OPTIONS"), "detect_leaks=0", "allow_user_segv_handler=0"]))
+    return {"LD_PRELOAD": runtime, "ASAN_OPTIONS": options}
+
+
+def _as_it_was(report: Report) -> str | None:
+    """The snapshot that was loaded, if it is still there."""
+    loaded = report.get("loaded")
+    return loaded if loaded and loaded != report["driver"] and Path(loaded).exists() else None
 
 
 def _frame(report: Report) -> bytes:
@@ -72,7 +95,9 @@ def _frame(report: Report) -> bytes:
     return struct.pack(">I", len(body)) + body
 
 
-def _run(command: Sequence[str], start: dict[Any, Any], frame: bytes, timeout: float) -> tuple[bytes, int | None]:
+def _run(
+    command: Sequence[str], environment: dict[str, str], start: dict[Any, Any], frame: bytes, timeout: float
+) -> tuple[bytes, int | None]:
     """What came back on the connection, and how the process ended."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, served = socket.socketpair()
@@ -83,7 +108,7 @@ def _run(command: Sequence[str], start: dict[Any, Any], frame: bytes, timeout: f
                 [sys.executable, "-c", ON_DESCRIPTOR_3, str(theirs.fileno()), *command],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env=host_environment(),
+                env=environment,
             )
         try:
             with served:

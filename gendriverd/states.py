@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The life of an instance: one table, pure. A missing pair is a bug of ours, and the KeyError says which.
+"""The life of a host's keeper: one table, pure. A missing pair is a bug of ours, and the KeyError says which.
 
 STOPPED, then STARTING, then RUNNING until STOPPING. A host that dies leads to BACKOFF and back to STARTING; a driver
 that refuses, or whose host died too often, leads to FATAL: a reload puts another instance in its place.
@@ -48,6 +48,4 @@ NEXT = {
     (State.FATAL, Event.STOP): State.STOPPED,
 }
 
-# Nothing more to wait for at start: one that dies again and again must not hold up the others.
-SETTLED = frozenset({State.RUNNING, State.FATAL, State.BACKOFF})
 HOPELESS = frozenset({State.STOPPED, State.STOPPING, State.FATAL})  # no host will come: refuse clients at once

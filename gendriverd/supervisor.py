@@ -11,7 +11,7 @@ from gendriverd.config import Config, DaemonConfig, InstanceConfig
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.instance import Instance
 from gendriverd.log import Log
-from gendriverd.states import SETTLED, State
+from gendriverd.states import State
 
 
 class Supervisor:
@@ -76,7 +76,7 @@ class Supervisor:
         new.succeed(old)
         self._coming.add(new)
         await nursery.start(self._guard, new, None)
-        while new.state is State.STARTING:
+        while not new.tried:
             await new.wait_changed()
         self._coming.remove(new)
         if new.state is State.RUNNING and not self.stopping:
@@ -97,9 +97,9 @@ class Supervisor:
         return instance
 
     async def wait_settled(self) -> None:
-        """Until each instance is running, has failed for good, or has died at its first try."""
+        """Until each host of each instance is ready, has failed for good, or has died at its first try."""
         for instance in list(self.instances.values()):
-            while instance.state not in SETTLED:
+            while not instance.tried:
                 await instance.wait_changed()
 
     async def wait_changed(self) -> None:
@@ -122,9 +122,7 @@ class Supervisor:
 
     def status(self) -> str:
         """For people, in one line."""
-        others = [
-            f"{name} {each.state.value}" for name, each in self.instances.items() if each.state is not State.RUNNING
-        ]
+        others = [f"{name} {each.status()}" for name, each in self.instances.items() if not each.whole]
         total = len(self.instances)
         return ", ".join([f"{total - len(others)} of {total} instances running", *others])
 

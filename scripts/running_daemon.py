@@ -238,6 +238,7 @@ def running_daemon(
             "log_level": "debug",
             "host": host,
             "reports_dir": directory / "reports",
+            "snapshots_dir": directory / "drivers",
         }
         path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
         command = [sys.executable, "-m", "gendriverd", "serve", "--config", str(path), *arguments]

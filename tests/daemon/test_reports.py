@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 from gendriverd import cli, etf, reports
+from gendriverd.cflags import cflags
 from running_daemon import RunningDaemon
 from test_crash import BLOCK, ECHO, KNOWN, SEGV, UNKNOWN, WAITING, call, heard_to_the_end, welcomed
 
@@ -117,6 +119,47 @@ def test_a_replay_under_a_debugger_shows_where(
     assert cli.main(["replay", "last", f"--{tool}", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]) == 1
     said = capfd.readouterr()
     assert shows in said.out + said.err
+
+
+def test_a_replay_with_address_sanitizer_says_what_went_wrong(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if os.environ.get("GENDRIVERD_SANITIZER"):
+        pytest.skip("the host has one already")
+    die(daemon, drivers, KNOWN["double_free"], reports="full")
+    source, built = Path(__file__).parent.parent / "drivers/crash.c", tmp_path / "crash.so"
+    compile_it = [
+        "cc",
+        *cflags(legacy=False).split(),
+        "-shared",
+        "-fPIC",
+        "-fsanitize=address",
+        str(source),
+        "-o",
+        str(built),
+    ]
+    subprocess.run(compile_it, check=True)
+    again = ["replay", "last", "--asan", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]
+    assert cli.main([*again, "--driver", str(built)]) == 1
+    said = capfd.readouterr()
+    assert "AddressSanitizer: attempting double-free" in said.out + said.err
+
+
+def test_the_file_that_crashed_is_replayed_whatever_became_of_the_drivers(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    driver = tmp_path / "driver.so"
+    shutil.copy(drivers / "test/crash.so", driver)
+    running = daemon({"x": {"driver": driver}}, settings={"reports": "full"})
+    with welcomed(running.tcp_url, b"x") as raw:
+        raw.sock.sendall(call(1, SEGV, 0, b"y"))
+        heard_to_the_end(raw)
+    running.wait_event("report_written")
+    shutil.copy(drivers / "echo.so", driver)
+    again = ["replay", "last", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]
+    assert cli.main(again) == 1
+    assert "it crashed again" in capfd.readouterr().out
+    assert cli.main([*again, "--driver", str(driver)]) == 0
 
 
 def test_what_cannot_be_replayed_says_why(

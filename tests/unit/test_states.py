@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gendriverd.backoff import Backoff
-from gendriverd.states import HOPELESS, NEXT, SETTLED, Event, State
+from gendriverd.states import HOPELESS, NEXT, Event, State
 
 
 def walk(*events: Event) -> State:
@@ -37,10 +37,6 @@ def test_a_refusal_is_final() -> None:
 def test_every_state_can_be_stopped() -> None:
     for state in State:
         assert NEXT[state, Event.STOP] in HOPELESS
-
-
-def test_settled_states_wait_for_nothing() -> None:
-    assert {State.RUNNING, State.FATAL, State.BACKOFF} == SETTLED
 
 
 def test_the_first_restart_is_at_once_and_then_the_delay_doubles() -> None:

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: MIT
+"""Keeps one host of an instance running: it decides when a host starts, restarts, and is given up.
+
+Ready is said by the host, not guessed. A death is followed by a restart, at once and then ever later (backoff.py); a
+driver that cannot be used is FATAL at once. Which state follows which is states.py.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from gendriverd import reports
+from gendriverd.aftermath import Guilt
+from gendriverd.backoff import Backoff
+from gendriverd.config import DaemonConfig, InstanceConfig
+from gendriverd.connections import Background
+from gendriverd.errors import LaunchError
+from gendriverd.etf import Atom, Term
+from gendriverd.launch import Exit, find_host, launch
+from gendriverd.lifetime import Lifetime, Patience
+from gendriverd.log import Log
+from gendriverd.recorder import Recorder
+from gendriverd.snapshot import Snapshot
+from gendriverd.states import NEXT, Event, State
+
+EXIT_REFUSED = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each host of an instance is made of."""
+
+    name: str
+    config: InstanceConfig
+    daemon: DaemonConfig
+
+
+class Parent(Protocol):
+    """What a keeper tells its instance."""
+
+    def next_generation(self) -> int:
+        """The number of a host that is about to start."""
+
+    async def driver(self) -> Snapshot:
+        """The file to load. Raises LaunchError."""
+
+    def died(self, last_exit: str) -> None:
+        """A host has died, or ended."""
+
+    def spent(self) -> str | None:
+        """Why no host of it is to be started any more, after a death; None: go on."""
+
+    def changed(self) -> None:
+        """The keeper's state is another."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a host ended, and what that means for its keeper."""
+
+    event: Event
+    reason: str
+    lived: float = 0.0  # seconds it was ready
+
+
+class Keeper:
+    def __init__(self, plan: Plan, parent: Parent, log: Log, background: Background) -> None:
+        self.state = State.STOPPED
+        self.tried = False  # its first host became ready, or ended
+        self.trouble: str | None = None  # why its last host ended, or could not start
+        self.life: Lifetime | None = None
+        self._plan = plan
+        self._parent = parent
+        self._log = log
+        self._background = background
+        self._stop = trio.Event()
+
+    async def run(self) -> None:
+        """Until stop() has been asked for and obeyed."""
+        backoff = Backoff(**self._plan.config.restart.model_dump(exclude={"budget", "budget_time"}))
+        failures = 0
+        if self._stop.is_set():
+            self.tried = True
+            return
+        self._step(Event.START)
+        while True:
+            ending = await self._one_host()
+            self.trouble = ending.reason
+            self._step(ending.event)
+            if self.state is State.FATAL:
+                await self._be_fatal(ending.reason)
+            if self.state is State.STOPPED:
+                return
+            if (spent := self._parent.spent()) is not None:
+                self._step(Event.GIVE_UP)
+                await self._be_fatal(f"{spent}; last: {ending.reason}")
+                return
+            failures = backoff.failures(failures, ending.lived)
+            delay = backoff.delay(failures, random.random())  # noqa: S311 (jitter is no secret)
+            self._log.warning("instance_backoff", failures=failures, delay=round(delay, 3), reason=ending.reason)
+            with trio.move_on_after(delay):
+                await self._stop.wait()
+            if self._stop.is_set():
+                self._step(Event.STOP)
+                return
+            self._step(Event.TIMER)
+
+    def stop(self) -> None:
+        """Ask it to drain and stop; run() returns when that is done."""
+        self._stop.set()
+
+    @property
+    def serving(self) -> bool:
+        """Its host takes clients now."""
+        return self.state is State.RUNNING and self.life is not None and not self.life.leaving
+
+    def _step(self, event: Event) -> None:
+        self.state = NEXT[self.state, event]
+        self.tried = self.tried or self.state is not State.STARTING
+        self._parent.changed()
+
+    async def _be_fatal(self, reason: str) -> None:
+        self._log.error("instance_failed", reason=reason)
+        await self._stop.wait()
+        self._step(Event.STOP)
+
+    async def _one_host(self) -> Ending:
+        """Start a host and stay with it until it is reaped. A bug of ours here counts as a crash of the host."""
+        try:
+            return await self._live(self._parent.next_generation())
+        except LaunchError as error:
+            self._log.error("host_not_started", reason=str(error))
+            return Ending(Event.REFUSED if error.permanent else Event.EXITED, str(error))
+        except Exception as error:  # noqa: BLE001 (one instance is no reason to end the others)
+            self._log.exception("instance_error")
+            return Ending(Event.EXITED, f"internal error: {error!r}")
+        finally:
+            self.life = None
+
+    async def _live(self, generation: int) -> Ending:
+        plan, limits = self._plan, self._plan.config.limits
+        driver = await self._parent.driver()
+        recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
+        try:
+            host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
+        except LaunchError:
+            recorder.close()
+            raise
+        log = self._log.bind(generation=generation)
+        self.life = life = Lifetime(generation, host, recorder, log, self._on_ready, self._background)
+        log.debug("host_started", pid=host.pid, driver=driver.original)
+        patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
+        start = start_message(plan.name, plan.config, plan.daemon, driver.file, generation)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._step_when_stopped)
+            end = await life.run(start, plan.config.start_timeout or plan.daemon.start_timeout, self._stop, patience)
+            nursery.cancel_scope.cancel()
+        ending = self._ending(life, end, driver, log)
+        if plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
+            self._background(self._report, self._describe(life, end, driver, ending), log)
+        return ending
+
+    async def _step_when_stopped(self) -> None:
+        await self._stop.wait()
+        self._step(Event.STOP)
+
+    def _on_ready(self) -> None:
+        self._step(Event.READY)
+        if self.life is not None and self.life.ready is not None:
+            ready, about = self.life.ready, {"generation": self.life.generation, "threads": self._plan.config.threads}
+            self._log.info("instance_ready", **about, abi=ready.abi, source=ready.source)
+
+    def _ending(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
+        asked = self.state is State.STOPPING
+        if life.refusal is not None and end.code == EXIT_REFUSED:
+            text = life.refusal.replace(driver.file, driver.original)
+            return Ending(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")
+        last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
+        self._parent.died(last_exit)
+        reason = f"driver {driver.original}: {last_exit}" if life.ready is None else last_exit
+        level = log.info if asked and end.code == 0 else log.warning
+        level("host_exited", code=end.code, signal=end.signal, reason=reason, **_about_culprit(life.culprit))
+        lived = trio.current_time() - life.ready_at if life.ready else 0.0
+        return Ending(Event.EXITED, reason, lived)
+
+    def _describe(self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending) -> Callable[[], reports.Report]:
+        """A report of the death, once it is called: it reads the driver's file."""
+        return functools.partial(
+            reports.make,
+            instance=self._plan.name,
+            generation=life.generation,
+            driver=driver.original,
+            loaded=driver.file,
+            names=life.ready.commands if life.ready else {},
+            host=life.host,
+            end=end,
+            reason=ending.reason,
+            record=life.record,
+            guilt=life.culprit,
+            peers=life.peers,
+            mapped=life.mapped,
+            lines=list(life.lines),
+            full=self._plan.daemon.reports == "full",
+        )
+
+    async def _report(self, describe: Callable[[], reports.Report], log: Log) -> None:
+        directory, most = Path(self._plan.daemon.reports_dir), self._plan.daemon.reports_max
+        try:
+            written = await trio.to_thread.run_sync(lambda: reports.write(directory, describe(), most))
+            log.info("report_written", report=written.stem, path=str(written))
+        except OSError as error:
+            log.warning("report_not_written", path=str(directory), reason=error.strerror)
+        except Exception:
+            log.exception("report_error")
+
+
+def start_message(
+    name: str, config: InstanceConfig, daemon: DaemonConfig, driver: str, generation: int
+) -> dict[Term, Term]:
+    """The map of {start, Map}: docs/control-channel.md."""
+    numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
+    numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
+    numbers["linger_ms"] = round(config.limits.linger * 1000)
+    return {
+        Atom("name"): name.encode(),
+        Atom("generation"): generation,
+        Atom("driver"): driver.encode("utf-8", "surrogateescape"),
+        Atom("threads"): config.threads,
+        Atom("max_run"): round((config.max_run or 0) * 1000),
+        Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
+        Atom("log_level"): Atom(daemon.log_level),
+        Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
+        Atom("limits"): {Atom(key): number for key, number in numbers.items()},
+    }
+
+
+def make_recorder(queue: int, threads: int, connections: int) -> Recorder:
+    try:
+        return Recorder(queue, threads, connections)
+    except OSError as error:
+        raise LaunchError(f"cannot make a recorder: {error.strerror}", permanent=False) from error
+
+
+def _about_culprit(guilt: Guilt | None) -> dict[str, object]:
+    """For the log: the request that killed its host."""
+    if guilt is None:
+        return {}
+    request, reason = guilt
+    about = {"command": request.command, "conn": request.conn, "request": request.number, "worker": request.seat}
+    return {**about, "outcome": reason}
