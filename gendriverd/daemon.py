@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from gendriverd import __version__
+from gendriverd import __version__, orphans
 from gendriverd.config import Config
 from gendriverd.errors import ConfigError
 from gendriverd.handshake import Handshakes
@@ -61,18 +61,22 @@ class Daemon:
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, no host's end could be told
-        with trio.open_signal_receiver(*STOPPING) as signals:
+        orphans.inherit()
+        with trio.open_signal_receiver(*STOPPING) as signals, trio.open_signal_receiver(signal.SIGCHLD) as children:
             listeners = open_listeners(self._config.daemon, self._passed)
             try:
-                await self._serve(listeners, signals)
+                await self._serve(listeners, signals, children)
             finally:
                 for listener in listeners:
                     listener.close()
         self._log.info("stopped")
 
-    async def _serve(self, listeners: list[Listener], signals: AsyncIterator[int]) -> None:
+    async def _serve(
+        self, listeners: list[Listener], signals: AsyncIterator[int], children: AsyncIterator[int]
+    ) -> None:
         async with trio.open_nursery() as background:
             background.start_soon(self._stay_alive)
+            background.start_soon(orphans.sweep_forever, children, self._log)
             await background.start(self._supervise, background)
             async with trio.open_nursery() as accepting:
                 for listener in listeners:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import trio
 
-from gendriverd import reports
+from gendriverd import orphans, reports
 from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.config import DaemonConfig, InstanceConfig
@@ -158,10 +158,14 @@ class Keeper:
         log.debug("host_started", pid=host.pid, driver=driver.original)
         patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
         start = start_message(plan.name, plan.config, plan.daemon, driver.file, generation)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._step_when_stopped)
-            end = await life.run(start, plan.config.start_timeout or plan.daemon.start_timeout, self._stop, patience)
-            nursery.cancel_scope.cancel()
+        start_timeout = plan.config.start_timeout or plan.daemon.start_timeout
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._step_when_stopped)
+                end = await life.run(start, start_timeout, self._stop, patience)
+                nursery.cancel_scope.cancel()
+        finally:
+            orphans.sweep(log)
         ending = self._ending(life, end, driver, log)
         if plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
             self._background(self._report, self._describe(life, end, driver, ending), log)

@@ -9,6 +9,7 @@ before it is reaped, while the number is still taken.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import resource
 import signal
@@ -24,8 +25,13 @@ from gendriverd.channel import Channel, make_pair
 from gendriverd.errors import LaunchError
 
 CHANNEL_FD = 3
+NUMBER = "GENDRIVERD_HOST_NUMBER"  # in a host's environment: whose a process is that a driver has started
 ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"})
 ENVIRONMENT_PREFIXES = ("LC_", "MALLOC_", "ASAN_", "LSAN_", "TSAN_", "UBSAN_", "LLVM_PROFILE_", "GCOV_")
+
+
+living: dict[int, str] = {}  # the hosts that are not reaped, process id to number; as children, the process's own
+_numbers = itertools.count(1)
 
 
 class Exit(NamedTuple):
@@ -69,6 +75,8 @@ class Host:
             _, status, self.usage = os.wait4(self.pid, 0)  # noqa: ASYNC222 (it is dead, and its number still taken)
         except ChildProcessError:  # somebody else has reaped it
             return Exit(None, None)
+        finally:
+            living.pop(self.pid, None)
         if os.WIFEXITED(status):
             return Exit(os.WEXITSTATUS(status), None)
         return Exit(None, signal_name(os.WTERMSIG(status)))
@@ -136,11 +144,14 @@ def host_environment(environ: Mapping[str, str] = os.environ, library_path: str 
 def launch(executable: Path, name: str, generation: int, library_path: str = "") -> Host:
     """Start a host; it waits for {start, Map} on its channel. Raises LaunchError."""
     environment = host_environment(library_path=library_path)
-    environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation)}
+    number = str(next(_numbers))
+    environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation), NUMBER: number}
     try:
-        return _spawn(executable, name, environment)
+        host = _spawn(executable, name, environment)
     except OSError as error:
         raise LaunchError(f"cannot start {executable}: {error.strerror}", permanent=False) from error
+    living[host.pid] = number
+    return host
 
 
 def _spawn(executable: Path, name: str, environment: dict[str, str]) -> Host:

@@ -38,6 +38,7 @@ class RunningDaemon:
         self.lines: list[str] = []
         self._told = False
         self.may_be_forced = False  # a second signal was sent
+        self.killed = False  # by kill_daemon
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
@@ -119,7 +120,7 @@ class RunningDaemon:
         for process in left:
             process.kill()
         self._reader.join(STOP_SECONDS)
-        if code != 0:
+        if code != (-signal.SIGKILL if self.killed else 0):
             raise DaemonTrouble(f"the daemon ended with {code}. Its log:\n{self.log()}")
         if not self.may_be_forced and any(event["event"] == "stopping_forced" for event in self.events):
             raise DaemonTrouble(f"the daemon had to be forced to stop. Its log:\n{self.log()}")
@@ -127,6 +128,12 @@ class RunningDaemon:
             raise DaemonTrouble(f"the daemon left processes behind: {left}. Its log:\n{self.log()}")
         if findings := [line for line in self.lines if any(mark in line for mark in FINDINGS)]:
             raise DaemonTrouble(f"a sanitizer reported: {findings[0]}\nThe daemon's log:\n{self.log()}")
+
+    def kill_daemon(self) -> None:
+        """SIGKILL for the daemon alone; its hosts should leave by themselves."""
+        self.killed = True
+        self.process.kill()
+        self.process.wait(STOP_SECONDS)
 
     def kill(self) -> None:
         """For the way out after a failure: the daemon and all below it."""

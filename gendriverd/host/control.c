@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -331,6 +332,14 @@ control_start(struct start *s, char *why, size_t room)
 
 /* --- the end of the daemon --------------------------------------------- */
 
+void
+control_abandoned(void)
+{
+	if (getpgrp() == getpid())	/* what the driver has started goes along */
+		kill(0, SIGKILL);
+	_exit(1);
+}
+
 static void *
 watch(void *arg)
 {
@@ -338,8 +347,8 @@ watch(void *arg)
 
 	while (poll(&p, 1, -1) < 0 && errno == EINTR)
 		;
-	_exit(1);
-	return arg;
+	(void)arg;
+	control_abandoned();
 }
 
 int

@@ -37,6 +37,10 @@ int control_start(struct start *start, char *why, size_t room);
 /* Loop. False: the daemon is gone. */
 bool control_receive(struct control_message *m);
 
+/* The daemon is gone: end this process, and where it leads a process group (as the daemon
+ * starts it), all that the driver has started in it. */
+_Noreturn void control_abandoned(void);
+
 /* A thread that ends this process when the daemon is gone, whatever the others
  * are doing. 0 or -1. */
 int control_watch(void);

@@ -215,7 +215,7 @@ on_control(uint32_t events)
 
 	if (events & EPOLLIN) {
 		if (!control_receive(&m))
-			_exit(1);	/* the daemon is gone */
+			control_abandoned();
 		obey(&m);
 	}
 }

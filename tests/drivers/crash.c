@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ enum {
 	SEGV = 1, ABORT, EXIT, BUS, FPE, ILL, STACK, DOUBLE_FREE, SEGV_THREAD,
 	HANG = 10, SLEEP_UNTIL_CANCELLED, BLOCK, RELEASE, ORDER, ORDER_GET,
 	WAITING, PID, HANG_QUIET, KILL, CLOSE_FDS, LEAVE_CHILD, SPIN_UNTIL_CANCELLED, SEGV_SENT, EAT, HANG_DEAF,
+	LEAVE_DAEMON,
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards what follows */
@@ -247,6 +249,33 @@ leave_child(gd_res_t *res)
 	put_ok(res, child);
 }
 
+/* One that has left the process group, as a daemon does: its parent is gone at once. Its number through a pipe. */
+static void
+leave_daemon(gd_res_t *res)
+{
+	int ends[2];
+	pid_t child, number = 0;
+
+	if (pipe(ends) != 0)
+		abort();
+	if ((child = fork()) == 0) {
+		setsid();
+		if (fork() != 0)
+			_exit(0);
+		number = getpid();
+		if (write(ends[1], &number, sizeof(number)) != sizeof(number))
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	waitpid(child, NULL, 0);
+	if (read(ends[0], &number, sizeof(number)) != sizeof(number))
+		abort();
+	close(ends[0]);
+	close(ends[1]);
+	put_ok(res, number);
+}
+
 /* N: take N bytes for good, every page touched. */
 static void
 eat(gd_req_t *req, gd_res_t *res)
@@ -291,6 +320,7 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 	case KILL: kill(getpid(), SIGKILL); break;
 	case CLOSE_FDS: close_fds(); break;
 	case LEAVE_CHILD: leave_child(res); break;
+	case LEAVE_DAEMON: leave_daemon(res); break;
 	case SPIN_UNTIL_CANCELLED: until_cancelled(res, 0); break;
 	case SEGV_SENT: kill(getpid(), SIGSEGV); break;
 	case EAT: eat(req, res); break;
@@ -306,7 +336,8 @@ static const gd_command commands[] = {
 	{ "order", ORDER }, { "order_get", ORDER_GET }, { "waiting", WAITING }, { "pid", PID },
 	{ "hang_quiet", HANG_QUIET }, { "kill", KILL }, { "close_fds", CLOSE_FDS },
 	{ "leave_child", LEAVE_CHILD }, { "spin_until_cancelled", SPIN_UNTIL_CANCELLED },
-	{ "segv_sent", SEGV_SENT }, { "eat", EAT }, { "hang_deaf", HANG_DEAF }, { NULL, 0 },
+	{ "segv_sent", SEGV_SENT }, { "eat", EAT }, { "hang_deaf", HANG_DEAF },
+	{ "leave_daemon", LEAVE_DAEMON }, { NULL, 0 },
 };
 static const char *const atoms[] = { "ok", "error", "cancelled", "badarg", "command", GD_ERR_MEMORY, NULL };
 

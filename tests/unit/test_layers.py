@@ -19,7 +19,7 @@ LAYERS = [
     ["states", "backoff", "toml_places", "etf"],
     ["config", "erlterm"],
     ["messages", "log", "sdnotify", "channel", "recorder", "farewell", "launch", "cflags", "symbols", "snapshot"],
-    ["aftermath"],
+    ["aftermath", "orphans"],
     ["reports", "connections"],
     ["lifetime"],
     ["keeper"],

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""Processes that hosts left behind: the daemon inherits them, and ends them when their host is dead.
+
+What is in a host's process group is killed when the host is reaped (launch.py); this is for what has left the group, as
+a helper that daemonises does. The daemon is a subreaper (prctl(2), PR_SET_CHILD_SUBREAPER), so that a process whose
+parent has died becomes its child. Whose it was, its environment says; one that does not say is taken for left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from gendriverd.launch import NUMBER, living
+from gendriverd.log import Log
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def inherit() -> bool:
+    """From now on orphans come to this process. False: the kernel does not do that."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+async def sweep_forever(signals: AsyncIterator[int], log: Log) -> None:
+    """At each SIGCHLD: what died is reaped, or it would fill the process table."""
+    async for _ in signals:
+        sweep(log)
+
+
+def sweep(log: Log) -> None:
+    """Reap orphans that are dead, kill those whose host is. Does not wait: their death is another SIGCHLD."""
+    for pid in _children():
+        if pid in living or _reaped(pid):
+            continue
+        if _whose(pid) not in living.values():
+            log.info("orphan_killed", orphan=pid, program=_program(pid))
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)  # our child and not reaped: the number is still its own
+
+
+def _children() -> Iterator[int]:
+    """Of all our threads. Empty where the kernel was built without CONFIG_PROC_CHILDREN."""
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            yield from map(int, (task / "children").read_text().split())
+
+
+def _reaped(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
+
+
+def _whose(pid: int) -> str | None:
+    """The number of the host that it comes from."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            key, _, value = line.partition(b"=")
+            if key == NUMBER.encode():
+                return value.decode("ascii", "replace")
+    return None
+
+
+def _program(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text(errors="backslashreplace").strip()
+    return "?"
