@@ -56,6 +56,8 @@ def _told(report: Report) -> Iterator[str]:
     yield f"{report.get('time')}: instance {report.get('instance')}, generation {report.get('generation')}"
     yield f"how: {report.get('reason')}"
     yield f"driver: {report.get('driver')}{_changed(report)}"
+    if report.get("core"):
+        yield f"core: {report.get('core')}"
     culprit = report.get("culprit")
     if culprit is None:
         yield f"request: not known: {report.get('culprit_unknown')}"

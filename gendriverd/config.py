@@ -130,6 +130,7 @@ class InstanceConfig(Section):
     processes: Annotated[int, Field(ge=1, le=64)] = 1
     spares: Annotated[int, Field(ge=0, le=64)] = 0
     snapshot: bool = True
+    cores: bool = False
     overlap: bool = True
     heartbeat: Beat = 30.0
     max_run: Run | None = None

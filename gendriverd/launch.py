@@ -39,6 +39,7 @@ class Exit(NamedTuple):
 
     code: int | None
     signal: str | None
+    core: bool = False  # the kernel has written one, or handed it over
 
     def __str__(self) -> str:
         if self.code is None and self.signal is None:
@@ -79,7 +80,7 @@ class Host:
             living.pop(self.pid, None)
         if os.WIFEXITED(status):
             return Exit(os.WEXITSTATUS(status), None)
-        return Exit(None, signal_name(os.WTERMSIG(status)))
+        return Exit(None, signal_name(os.WTERMSIG(status)), os.WCOREDUMP(status))
 
     async def read_output(self) -> bytes:
         """Some of what it prints; empty at the end."""

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -74,6 +75,7 @@ def make(
         "reason": reason,
         "exit_code": end.code,
         "signal": end.signal,
+        "core": _core(host.pid, end) if end.core else None,
         "culprit": None if guilt is None else _request(guilt.request, names, peers, now),
         "culprit_unknown": None if guilt is not None else _why_unknown(death, end),
         "running": [_request(request, names, peers, now) for request in running],
@@ -184,6 +186,20 @@ def _usage(host: Host) -> dict[str, float] | None:
     if usage is None:
         return None
     return {"user_s": usage.ru_utime, "system_s": usage.ru_stime, "max_rss_kib": usage.ru_maxrss}
+
+
+def _core(pid: int, end: Exit) -> str:
+    """Where its core file is, as far as core(5) tells; what we cannot know of the name is a `*`."""
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text(encoding="utf-8", errors="replace").strip()
+    if pattern.startswith("|"):
+        program = pattern[1:].split()[0]
+        return f"coredumpctl info {pid}" if program.endswith("systemd-coredump") else f"given to {program}"
+    known = {"p": str(pid), "P": str(pid), "u": str(os.getuid()), "g": str(os.getgid()), "%": "%"}
+    known["s"] = str(getattr(signal, end.signal or "", "*"))
+    name = re.sub("%(.)", lambda match: known.get(match[1], "*"), pattern)
+    if "%p" not in pattern and Path("/proc/sys/kernel/core_uses_pid").read_text().strip() != "0":
+        name += f".{pid}"
+    return str(Path.cwd() / name)
 
 
 def _sha256(file: Path) -> str | None:

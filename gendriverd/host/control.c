@@ -297,6 +297,8 @@ get_start_field(gd_in *in, struct start *s)
 		return get_u32(in, &s->max_run_ms);
 	if (gd_get_atom_is(in, "max_run_of") == 0)
 		return get_run_limits(in, s);
+	if (gd_get_atom_is(in, "cores") == 0)
+		return get_u32(in, &s->cores);
 	if (gd_get_atom_is(in, "log_level") == 0)
 		return get_level(in, &s->log_level);
 	if (gd_get_atom_is(in, "settings") == 0)

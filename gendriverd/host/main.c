@@ -31,12 +31,23 @@ has_control_channel(void)
 	return getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_SEQPACKET;
 }
 
+/* A core holds up every answer for its writing: none, unless asked for. */
+static void
+limit_core(bool wanted)
+{
+	struct rlimit core;
+
+	if (getrlimit(RLIMIT_CORE, &core) == 0) {
+		core.rlim_cur = wanted ? core.rlim_max : 0;
+		setrlimit(RLIMIT_CORE, &core);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
 	static struct start start;
 	static struct driver driver;
-	struct rlimit no_core = { 0, 0 };
 	char why[1024];
 	int code;
 
@@ -53,12 +64,12 @@ main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);	/* what a driver prints is logged at once */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
-	setrlimit(RLIMIT_CORE, &no_core);	/* a core holds up every answer for its writing */
 	if (control_start(&start, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
 	    start.limits.connections) != 0)
 		return control_refuse("the recorder is not of the size that the limits ask for");
+	limit_core(start.cores != 0);
 	if (crash_stack_new() != 0 || crash_watch() != 0)
 		return 111;
 	log_level_set(start.log_level);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -19,7 +20,7 @@ import pytest
 from gendriverd import cli, etf, reports
 from gendriverd.cflags import cflags
 from running_daemon import RunningDaemon
-from test_crash import BLOCK, ECHO, KNOWN, SEGV, UNKNOWN, WAITING, call, heard_to_the_end, welcomed
+from test_crash import BLOCK, ECHO, KNOWN, SEGV, UNKNOWN, WAITING, call, failed, heard_to_the_end, welcomed
 
 Daemon = Callable[..., RunningDaemon]
 
@@ -160,6 +161,28 @@ def test_the_file_that_crashed_is_replayed_whatever_became_of_the_drivers(
     assert cli.main(again) == 1
     assert "it crashed again" in capfd.readouterr().out
     assert cli.main([*again, "--driver", str(driver)]) == 0
+
+
+def test_a_core_file_is_there_where_it_was_asked_for(
+    daemon: Daemon, drivers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pattern = Path("/proc/sys/kernel/core_pattern").read_text().strip()
+    if os.environ.get("GENDRIVERD_SANITIZER") or "/" in pattern or resource.getrlimit(resource.RLIMIT_CORE)[1] == 0:
+        pytest.skip("cores go elsewhere here, or nowhere")
+    monkeypatch.chdir(tmp_path)
+    settings = {"reports_dir": str(tmp_path / "r")}
+    for cores in (False, True):
+        crash = {"driver": drivers / "test/crash.so", "cores": cores, "restart": {"first": "1ms"}}
+        running = daemon({"crash": crash}, settings=settings)
+        with welcomed(running.tcp_url) as raw:
+            raw.sock.sendall(call(1, SEGV, 0))
+            assert heard_to_the_end(raw)[0] == failed(1, "crashed")
+        report = json.loads(Path(running.wait_event("report_written")["path"]).read_text())
+        assert (report["core"] is not None) == cores
+        assert bool(list(tmp_path.glob("core*"))) == cores
+    assert Path(report["core"]).read_bytes()[:4] == b"\x7fELF"
+    assert cli.main(["reports", "--dir", str(tmp_path / "r"), "show", "last"]) == 0
+    assert f"core: {report['core']}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_replayed_says_why(
