@@ -21,6 +21,7 @@ DEFAULT_CONFIG = "/etc/gendriverd/gendriverd.toml"
 DEFAULT_CONNECT = "tcp://127.0.0.1:9900"
 
 TIMEOUT_MAX = 1_000_000
+SWITCH_INTERVAL = 0.0005  # seconds that the writers of logs and reports may hold up the event loop
 EPILOG = """\
 examples:
   gendriverd check --config my.toml                      is it right, do its drivers load?
@@ -229,6 +230,7 @@ def _serve(options: argparse.Namespace) -> int:
     said = overrides(options, os.environ)
     config = load(options.config, said)
     writer = Writer()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     configure(config.daemon.log_level, config.daemon.log_format, writer=writer)
     try:
         daemon = Daemon(config, options.config, get_log(), load=lambda: load(options.config, said))

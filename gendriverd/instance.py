@@ -166,15 +166,20 @@ class Instance:
 
     async def driver(self) -> Snapshot:
         """All its hosts run the same file, whatever becomes of the one it was taken from."""
-        async with self._taking:
-            path = self._find()
-            if self._snapshot is None or not self._snapshot.exists():
-                self._stamp = stamp_of(path)
-                directory = self._daemon.snapshots_dir if self.config.snapshot else ""
-                self._snapshot = await trio.to_thread.run_sync(take, path, directory)
-                if self._snapshot.trouble is not None:
-                    self._log.warning("snapshot_not_made", driver=path, reason=self._snapshot.trouble)
+        if self._snapshot is not None and self._snapshot.exists():
             return self._snapshot
+        async with self._taking:
+            if self._snapshot is None or not self._snapshot.exists():
+                self._snapshot = await self._take(self._find())
+            return self._snapshot
+
+    async def _take(self, path: str) -> Snapshot:
+        self._stamp = stamp_of(path)
+        directory = self._daemon.snapshots_dir if self.config.snapshot else ""
+        snapshot = await trio.to_thread.run_sync(take, path, directory)
+        if snapshot.trouble is not None:
+            self._log.warning("snapshot_not_made", driver=path, reason=snapshot.trouble)
+        return snapshot
 
     def _find(self) -> str:
         return find_driver(self.config.driver, self._daemon.driver_path)

@@ -7,10 +7,13 @@ driver that cannot be used is FATAL at once. Which state follows which is states
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +26,7 @@ from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
 from gendriverd.errors import LaunchError
 from gendriverd.etf import Atom, Term
-from gendriverd.launch import Exit, find_host, launch
+from gendriverd.launch import Exit, Host, find_host, launch
 from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
 from gendriverd.recorder import Recorder
@@ -67,7 +70,18 @@ class Ending:
 
     event: Event
     reason: str
-    lived: float = 0.0  # seconds it was ready
+    delay: float = 0.0  # seconds until the next start
+    spent: str | None = None  # why there is none
+
+
+@dataclass(frozen=True)
+class Started:
+    """A host's process that has not been told anything yet."""
+
+    generation: int
+    driver: Snapshot
+    host: Host
+    recorder: Recorder
 
 
 class Keeper:
@@ -81,11 +95,22 @@ class Keeper:
         self._log = log
         self._background = background
         self._stop = trio.Event()
+        self._unwritten: list[tuple[Callable[[], reports.Report], Log]] = []
+        self._backoff = Backoff(**plan.config.restart.model_dump(exclude={"budget", "budget_time"}))
+        self._failures = 0
+        self._successor: Started | None = None
 
     async def run(self) -> None:
         """Until stop() has been asked for and obeyed."""
-        backoff = Backoff(**self._plan.config.restart.model_dump(exclude={"budget", "budget_time"}))
-        failures = 0
+        try:
+            await self._keep_running()
+        finally:
+            if self._successor is not None:
+                self._successor.recorder.close()
+                self._successor.host.discard()
+            self._write_reports()
+
+    async def _keep_running(self) -> None:
         if self._stop.is_set():
             self.tried = True
             return
@@ -98,15 +123,16 @@ class Keeper:
                 await self._be_fatal(ending.reason)
             if self.state is State.STOPPED:
                 return
-            if (spent := self._parent.spent()) is not None:
+            if ending.spent is not None:
                 self._step(Event.GIVE_UP)
-                await self._be_fatal(f"{spent}; last: {ending.reason}")
+                await self._be_fatal(f"{ending.spent}; last: {ending.reason}")
                 return
-            failures = backoff.failures(failures, ending.lived)
-            delay = backoff.delay(failures, random.random())  # noqa: S311 (jitter is no secret)
-            self._log.warning("instance_backoff", failures=failures, delay=round(delay, 3), reason=ending.reason)
-            with trio.move_on_after(delay):
-                await self._stop.wait()
+            about = {"failures": self._failures, "delay": round(ending.delay, 3), "reason": ending.reason}
+            self._log.warning("instance_backoff", **about)
+            if ending.delay > 0:
+                self._write_reports()
+                with trio.move_on_after(ending.delay):
+                    await self._stop.wait()
             if self._stop.is_set():
                 self._step(Event.STOP)
                 return
@@ -127,6 +153,7 @@ class Keeper:
         self._parent.changed()
 
     async def _be_fatal(self, reason: str) -> None:
+        self._write_reports()
         self._log.error("instance_failed", reason=reason)
         await self._stop.wait()
         self._step(Event.STOP)
@@ -134,42 +161,68 @@ class Keeper:
     async def _one_host(self) -> Ending:
         """Start a host and stay with it until it is reaped. A bug of ours here counts as a crash of the host."""
         try:
-            return await self._live(self._parent.next_generation())
+            return await self._live()
         except LaunchError as error:
             self._log.error("host_not_started", reason=str(error))
-            return Ending(Event.REFUSED if error.permanent else Event.EXITED, str(error))
+            return self._judge(Event.REFUSED if error.permanent else Event.EXITED, str(error))
         except Exception as error:  # noqa: BLE001 (one instance is no reason to end the others)
             self._log.exception("instance_error")
-            return Ending(Event.EXITED, f"internal error: {error!r}")
+            return self._judge(Event.EXITED, f"internal error: {error!r}")
         finally:
             self.life = None
 
-    async def _live(self, generation: int) -> Ending:
-        plan, limits = self._plan, self._plan.config.limits
-        driver = await self._parent.driver()
+    async def _live(self) -> Ending:
+        plan = self._plan
+        started, self._successor = self._successor or self._launch(await self._parent.driver()), None
+        log = self._log.bind(generation=started.generation)
+        self.life = life = Lifetime(started.generation, started.host, started.recorder, log, self._background)
+        patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
+        start = start_message(plan.name, plan.config, plan.daemon, started.driver.file, started.generation)
+        ending = Ending(Event.EXITED, "nobody knows how")
+
+        def on_dead(end: Exit) -> None:
+            nonlocal ending
+            ending = self._on_dead(life, end, started.driver, log)
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._step_when_stopped)
+                start_timeout = plan.config.start_timeout or plan.daemon.start_timeout
+                await life.run(start, start_timeout, self._stop, patience, self._on_ready, on_dead)
+                nursery.cancel_scope.cancel()
+        finally:
+            orphans.sweep(log)
+        return ending
+
+    def _launch(self, driver: Snapshot) -> Started:
+        """Raises LaunchError."""
+        plan, limits, generation = self._plan, self._plan.config.limits, self._parent.next_generation()
         recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
         try:
             host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
         except LaunchError:
             recorder.close()
             raise
-        log = self._log.bind(generation=generation)
-        self.life = life = Lifetime(generation, host, recorder, log, self._on_ready, self._background)
-        log.debug("host_started", pid=host.pid, driver=driver.original)
-        patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
-        start = start_message(plan.name, plan.config, plan.daemon, driver.file, generation)
-        start_timeout = plan.config.start_timeout or plan.daemon.start_timeout
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._step_when_stopped)
-                end = await life.run(start, start_timeout, self._stop, patience)
-                nursery.cancel_scope.cancel()
-        finally:
-            orphans.sweep(log)
+        self._log.debug("host_started", generation=generation, pid=host.pid, driver=driver.original)
+        return Started(generation, driver, host, recorder)
+
+    def _on_dead(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
+        """Its clients have heard. Where the next host comes at once, its process starts while all else is tidied up."""
         ending = self._ending(life, end, driver, log)
-        if plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
-            self._background(self._report, self._describe(life, end, driver, ending), log)
+        if self._plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
+            self._unwritten.append((self._describe(life, end, driver, ending), log))
+        if ending.event is Event.EXITED and ending.spent is None and ending.delay == 0 and not self._stop.is_set():
+            with contextlib.suppress(LaunchError):  # it is tried again, and then it is said
+                self._successor = self._launch(driver)
         return ending
+
+    def _judge(self, event: Event, reason: str, lived: float = 0.0) -> Ending:
+        """What an end means; `lived`: seconds it was ready."""
+        if event is Event.REFUSED or self._stop.is_set():
+            return Ending(event, reason)
+        self._failures = self._backoff.failures(self._failures, lived)
+        delay = self._backoff.delay(self._failures, random.random())  # noqa: S311 (jitter is no secret)
+        return Ending(event, reason, delay, self._parent.spent())
 
     async def _step_when_stopped(self) -> None:
         await self._stop.wait()
@@ -180,24 +233,27 @@ class Keeper:
         if self.life is not None and self.life.ready is not None:
             ready, about = self.life.ready, {"generation": self.life.generation, "threads": self._plan.config.threads}
             self._log.info("instance_ready", **about, abi=ready.abi, source=ready.source)
+        self._write_reports()
 
     def _ending(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
         asked = self.state is State.STOPPING
         if life.refusal is not None and end.code == EXIT_REFUSED:
             text = life.refusal.replace(driver.file, driver.original)
-            return Ending(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")
+            return self._judge(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")
         last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
         self._parent.died(last_exit)
         reason = f"driver {driver.original}: {last_exit}" if life.ready is None else last_exit
         level = log.info if asked and end.code == 0 else log.warning
         level("host_exited", code=end.code, signal=end.signal, reason=reason, **_about_culprit(life.culprit))
         lived = trio.current_time() - life.ready_at if life.ready else 0.0
-        return Ending(Event.EXITED, reason, lived)
+        return self._judge(Event.EXITED, reason, lived)
 
     def _describe(self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending) -> Callable[[], reports.Report]:
         """A report of the death, once it is called: it reads the driver's file."""
         return functools.partial(
             reports.make,
+            when=datetime.now(UTC),
+            now=time.monotonic_ns(),
             instance=self._plan.name,
             generation=life.generation,
             driver=driver.original,
@@ -213,6 +269,11 @@ class Keeper:
             lines=list(life.lines),
             full=self._plan.daemon.reports == "full",
         )
+
+    def _write_reports(self) -> None:
+        """Of the hosts that died: when the next one is ready, or has to be waited for. Its clients come first."""
+        while self._unwritten:
+            self._background(self._report, *self._unwritten.pop(0))
 
     async def _report(self, describe: Callable[[], reports.Report], log: Log) -> None:
         directory, most = Path(self._plan.daemon.reports_dir), self._plan.daemon.reports_max

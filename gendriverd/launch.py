@@ -89,6 +89,14 @@ class Host:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return b""
 
+    def discard(self) -> None:
+        """End one that was never told anything, and so dies at once."""
+        self.kill()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        living.pop(self.pid, None)
+        self.close()
+
     def close(self) -> None:
         """Everything but the process; a host that still lives sees the end of its channel and leaves."""
         self.channel.close()

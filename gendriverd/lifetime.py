@@ -43,9 +43,7 @@ class Patience:
 
 
 class Lifetime:
-    """Run it once. `on_ready` is called, without waiting, when the host says so; `background` starts a task that may
-    live longer: it waits for the ends of clients whose host died.
-    """
+    """Run it once. `background` starts a task that may live longer: it waits for clients whose host died."""
 
     def __init__(
         self,
@@ -53,7 +51,6 @@ class Lifetime:
         host: Host,
         recorder: Recorder,
         log: Log,
-        on_ready: Callable[[], None],
         background: Background,
     ) -> None:
         self.generation = generation
@@ -69,7 +66,7 @@ class Lifetime:
         self.refusal: str | None = None
         self.charge: str | None = None  # why the daemon killed it
         self._log = log
-        self._on_ready = on_ready
+        self._on_ready: Callable[[], None] = lambda: None
         self._settled = trio.Event()  # ready or refused
         self._drained = trio.Event()
         self._channel_ended = trio.Event()
@@ -82,8 +79,19 @@ class Lifetime:
         self.orderly = False  # it ended as it was told
         self._leaving = False
 
-    async def run(self, start: dict[Term, Term], start_timeout: float, stop: trio.Event, limits: Patience) -> Exit:
-        """Until it is reaped. Cancelled: it is killed."""
+    async def run(
+        self,
+        start: dict[Term, Term],
+        start_timeout: float,
+        stop: trio.Event,
+        limits: Patience,
+        on_ready: Callable[[], None],
+        on_dead: Callable[[Exit], None],
+    ) -> None:
+        """Until it is buried. Cancelled: it is killed. `on_ready` is called when the host says so, `on_dead` when it is
+        reaped and its clients have heard: neither waits.
+        """
+        self._on_ready = on_ready
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_channel)
@@ -95,10 +103,10 @@ class Lifetime:
                 with trio.move_on_after(LAST_WORDS) as last:
                     await self._channel_ended.wait()
                 self._part(end)
+                on_dead(end)
                 with trio.CancelScope(deadline=last.deadline):
                     await self._output_ended.wait()
                 nursery.cancel_scope.cancel()
-            return end
         finally:
             await self._bury()
 

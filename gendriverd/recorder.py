@@ -8,11 +8,13 @@ The size is sealed before the host starts, so that no host can shorten it under 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 
 MAGIC, LAYOUT = 0x43524447, 2
 SPARE = 288  # slots beyond what may wait or run
@@ -124,24 +126,21 @@ class Recorder:
 
     def read(self) -> Record:
         """What is there now. Raises Untrusted."""
-        end = self.size - PARAMS
-        data = os.pread(self.fd, end, 0)
-        if len(data) != end:
-            raise Untrusted(f"{len(data)} bytes of {end}")
-        magic, *about = _HEAD.unpack_from(data)
+        head = os.pread(self.fd, HEADER, 0)
+        magic, *about = _HEAD.unpack_from(head)
         if magic == 0:  # the host died before it opened its recorder
             return Record({}, [], None)
         if (magic, *about) != (MAGIC, LAYOUT, self.slots, self.connections, self.size, self._key):
             raise Untrusted("the head is overwritten")
-        slots = dict(self._used_slots(data))
-        death = _death(data, slots)
+        slots = dict(self._used_slots())
+        death = _death(head, slots)
         if death is not None and death.request is not None and death.kept == death.request.params_len:
-            death = replace(death, params=os.pread(self.fd, death.kept, end))
-        return Record(dict(self._connections(data)), list(slots.values()), death)
+            death = replace(death, params=os.pread(self.fd, death.kept, self.size - PARAMS))
+        return Record(dict(self._connections()), list(slots.values()), death)
 
-    def _connections(self, data: bytes) -> Iterator[tuple[int, Sent]]:
-        table = memoryview(data)[HEADER : HEADER + self.connections * CONN]
-        for at, number in enumerate(table.cast("Q")[:: CONN // 8].tolist()):
+    def _connections(self) -> Iterator[tuple[int, Sent]]:
+        table = os.pread(self.fd, self.connections * CONN, HEADER)
+        for at, number in enumerate(memoryview(table).cast("Q")[:: CONN // 8].tolist()):
             if number:
                 _, sent, sending = _CONN.unpack_from(table, at * CONN)
                 yield (
@@ -155,18 +154,25 @@ class Recorder:
                     ),
                 )
 
-    def _used_slots(self, data: bytes) -> Iterator[tuple[int, Request]]:
+    def _used_slots(self) -> Iterator[tuple[int, Request]]:
+        """Most are free: of those only the word is looked at, of all at once, as every client waits for this."""
         begin = HEADER + self.connections * CONN
-        table = memoryview(data)[begin : begin + self.slots * SLOT]
-        key = self._key
-        for index, said in enumerate(table.cast("I")[_WORD_AT // 4 :: SLOT // 4].tolist()):
-            word = said ^ ((index + 1) * 2654435761 ^ key) << _TAG_SHIFT & 0xFFFFFFFF
-            if word:
-                if word >> _TAG_SHIFT:
-                    raise Untrusted(f"slot {index} is overwritten")
-                yield index, self._request(table[index * SLOT : (index + 1) * SLOT], index, word)
+        words = self._words(begin)
+        for index in [index for index, word in enumerate(words) if word]:
+            slot = os.pread(self.fd, SLOT, begin + index * SLOT)
+            yield index, self._request(slot, index, words[index])
 
-    def _request(self, slot: memoryview, index: int, word: int) -> Request:
+    def _words(self, begin: int) -> list[int]:
+        """Of each slot its word without the tag."""
+        with mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ) as memory, memoryview(memory).cast("I") as all_of_it:
+            said = all_of_it[(begin + _WORD_AT) // 4 : (begin + self.slots * SLOT) // 4 : SLOT // 4].tobytes()
+        key = struct.pack("<I", self._key << _TAG_SHIFT & 0xFFFFFFFF) * self.slots
+        plain = int.from_bytes(said, "little") ^ _tags(self.slots) ^ int.from_bytes(key, "little")
+        return memoryview(plain.to_bytes(len(said), "little")).cast("I").tolist()
+
+    def _request(self, slot: bytes, index: int, word: int) -> Request:
+        if word >> _TAG_SHIFT:
+            raise Untrusted(f"slot {index} is overwritten")
         number, conn, *times, params_len, _, id_, command, flags, check, end_at = _SLOT.unpack_from(slot)
         if check != self._check(number, conn, command, id_) or not 1 <= word & _STATE <= 3:
             raise Untrusted(f"slot {index} is overwritten")
@@ -193,6 +199,13 @@ class Recorder:
         for part in (number, conn, command << 32 | id_):
             folded = (folded ^ part) * _MULTIPLIER & _MASK
         return folded >> 32
+
+
+@cache
+def _tags(slots: int) -> int:
+    """Of that many, before the key is added."""
+    words = ((index + 1) * 2654435761 << _TAG_SHIFT & 0xFFFFFFFF for index in range(slots))
+    return int.from_bytes(b"".join(word.to_bytes(4, "little") for word in words), "little")
 
 
 def _death(data: bytes, slots: dict[int, Request]) -> Death | None:

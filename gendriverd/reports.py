@@ -14,9 +14,8 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +42,8 @@ def modules(pid: int) -> list[tuple[int, int, int, str]]:
 
 def make(
     *,
+    when: datetime,
+    now: int,
     instance: str,
     generation: int,
     driver: str,
@@ -58,10 +59,8 @@ def make(
     lines: Iterable[Mapping[str, Any]],
     full: bool,
 ) -> Report:
-    """What is known of a death, as plain values."""
-    now = time.monotonic_ns()
+    """What is known of a death, as plain values. `when` and `now` (ns of CLOCK_MONOTONIC) are the time it was."""
     death = record.death
-    when = datetime.now(UTC)
     running = [request for request in record.requests if request.state is State.RUNNING]
     report: Report = {
         "id": f"{instance}-{when:%Y%m%dT%H%M%S}-{generation}",

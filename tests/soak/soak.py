@@ -92,7 +92,7 @@ def run(seconds: int, directory: Path, drivers: Path) -> Books:
             "driver": drivers / "test/ledger.so",
             "threads": THREADS,
             "settings": {"ledger": str(ledger)},
-            "restart": {"first": "1ms", "max": "1ms"},
+            "restart": {"first": 0, "max": 0},
         },
         "echo": {"driver": drivers / "echo.so"},
     }
