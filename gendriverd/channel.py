@@ -31,18 +31,23 @@ class Channel:
     """One task may receive; any may send. Sending waits while the host does not read: bound it."""
 
     def __init__(self, end: socket.socket) -> None:
+        self._end = end
         self._socket = trio.socket.from_stdlib_socket(end)
         self._sending = trio.Lock()
 
     def close(self) -> None:
         self._socket.close()
 
+    def send_first(self, *message: Term, passed: int) -> None:
+        """Before any other: there is room, and nobody needs to wait. Raises HostGone."""
+        try:
+            self._end.sendmsg([_encoded(message)], _descriptor(passed))
+        except OSError as error:
+            raise HostGone(_why(error)) from error
+
     async def send(self, *message: Term, passed: int | None = None) -> None:
         """Raises HostGone. `passed`: a descriptor of which the host gets a copy."""
-        ancillary = [] if passed is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed]))]
-        data = etf.encode(tuple(message))
-        if len(data) > MESSAGE_MAX:
-            raise ValueError(f"a control message of {len(data)} bytes; {MESSAGE_MAX} is the most")
+        data, ancillary = _encoded(message), [] if passed is None else _descriptor(passed)
         async with self._sending:
             try:
                 await self._socket.sendmsg([data], ancillary)
@@ -68,6 +73,17 @@ class Channel:
             return parse(etf.decode(data, LIMITS))
         except EtfError as error:
             raise BadMessage(f"a message that is no term: {error.reason}") from error
+
+
+def _encoded(message: tuple[Term, ...]) -> bytes:
+    data = etf.encode(message)
+    if len(data) > MESSAGE_MAX:
+        raise ValueError(f"a control message of {len(data)} bytes; {MESSAGE_MAX} is the most")
+    return data
+
+
+def _descriptor(passed: int) -> list[tuple[int, int, array.array[int]]]:
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed]))]
 
 
 def _why(error: BaseException) -> str:

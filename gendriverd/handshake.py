@@ -184,10 +184,11 @@ class Handshakes:
             if life is asked or life.ready is None:
                 raise HandshakeRefused("unavailable")
             asked = life
-            hello = welcome(instance, life.generation, life.ready)
+            if life.welcome is None:
+                life.welcome = welcome(instance, life.generation, life.ready)
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(about["peer"], hello, client.fileno(), limit)
+                outcome = await life.offer(about["peer"], life.welcome, client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return

@@ -24,7 +24,7 @@ from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
-from gendriverd.errors import LaunchError
+from gendriverd.errors import HostGone, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Exit, Host, find_host, launch
 from gendriverd.lifetime import Lifetime, Patience
@@ -76,7 +76,7 @@ class Ending:
 
 @dataclass(frozen=True)
 class Started:
-    """A host's process that has not been told anything yet."""
+    """A host that was told to start."""
 
     generation: int
     driver: Snapshot
@@ -177,7 +177,6 @@ class Keeper:
         log = self._log.bind(generation=started.generation)
         self.life = life = Lifetime(started.generation, started.host, started.recorder, log, self._background)
         patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
-        start = start_message(plan.name, plan.config, plan.daemon, started.driver.file, started.generation)
         ending = Ending(Event.EXITED, "nobody knows how")
 
         def on_dead(end: Exit) -> None:
@@ -188,7 +187,7 @@ class Keeper:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._step_when_stopped)
                 start_timeout = plan.config.start_timeout or plan.daemon.start_timeout
-                await life.run(start, start_timeout, self._stop, patience, self._on_ready, on_dead)
+                await life.run(start_timeout, self._stop, patience, self._on_ready, on_dead)
                 nursery.cancel_scope.cancel()
         finally:
             orphans.sweep(log)
@@ -198,11 +197,14 @@ class Keeper:
         """Raises LaunchError."""
         plan, limits, generation = self._plan, self._plan.config.limits, self._parent.next_generation()
         recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
+        start = start_message(plan.name, plan.config, plan.daemon, driver.file, generation)
         try:
             host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
         except LaunchError:
             recorder.close()
             raise
+        with contextlib.suppress(HostGone):  # its death says the rest
+            host.channel.send_first(Atom("start"), start, passed=recorder.fd)
         self._log.debug("host_started", generation=generation, pid=host.pid, driver=driver.original)
         return Started(generation, driver, host, recorder)
 

@@ -90,7 +90,7 @@ class Host:
             return b""
 
     def discard(self) -> None:
-        """End one that was never told anything, and so dies at once."""
+        """End one that was not needed, and reap it: a process in start, which dies at once."""
         self.kill()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

@@ -19,7 +19,7 @@ import trio
 from gendriverd.aftermath import Guilt, culprit
 from gendriverd.connections import Background, Connections, Handover
 from gendriverd.errors import BadMessage, HostGone
-from gendriverd.etf import Atom, Term
+from gendriverd.etf import Atom
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
@@ -43,7 +43,9 @@ class Patience:
 
 
 class Lifetime:
-    """Run it once. `background` starts a task that may live longer: it waits for clients whose host died."""
+    """Run it once, when {start, Map} was sent. `background` starts a task that may live longer: it waits for clients
+    whose host died.
+    """
 
     def __init__(
         self,
@@ -62,6 +64,7 @@ class Lifetime:
         self.mapped: list[tuple[int, int, int, str]] = []  # its code, when it was ready
         self.lines: deque[dict[str, object]] = deque(maxlen=LINES_KEPT)  # its last
         self.ready: Ready | None = None
+        self.welcome: bytes | None = None  # the frame that its clients get first, once it is made
         self.ready_at = 0.0
         self.refusal: str | None = None
         self.charge: str | None = None  # why the daemon killed it
@@ -81,7 +84,6 @@ class Lifetime:
 
     async def run(
         self,
-        start: dict[Term, Term],
         start_timeout: float,
         stop: trio.Event,
         limits: Patience,
@@ -96,7 +98,7 @@ class Lifetime:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_channel)
                 nursery.start_soon(self._read_output)
-                nursery.start_soon(self._begin, start, start_timeout)
+                nursery.start_soon(self._begin, start_timeout)
                 nursery.start_soon(self._stop_when_asked, stop, limits)
                 nursery.start_soon(self._heartbeat, limits.heartbeat)
                 end = await self.host.wait()
@@ -136,12 +138,8 @@ class Lifetime:
         """It said so, or its channel is closed: no use in asking it."""
         return self._leaving or self._channel_ended.is_set()
 
-    async def _begin(self, start: dict[Term, Term], start_timeout: float) -> None:
+    async def _begin(self, start_timeout: float) -> None:
         with trio.move_on_after(start_timeout) as scope:
-            try:
-                await self.host.channel.send(Atom("start"), start, passed=self._recorder.fd)
-            except HostGone:
-                return  # its death says the rest
             await self._settled.wait()
         if scope.cancelled_caught:
             self._kill(f"not ready after {start_timeout:g} s")
