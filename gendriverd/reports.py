@@ -60,7 +60,7 @@ def make(
     now = time.monotonic_ns()
     death = record.death
     when = datetime.now(UTC)
-    running = [request for request in record.requests if request.state is State.RUNNING]
+    running = [request for request in record.requests if request.state is State.RUNNING or request.abandoned]
     report: Report = {
         "id": f"{instance}-{when:%Y%m%dT%H%M%S}-{generation}",
         "time": when.isoformat(timespec="milliseconds"),
@@ -152,6 +152,7 @@ def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str
         "queued_ms": round(max(0, started - request.queued_at) / 1e6, 3),
         "running_ms": round(max(0, now - started) / 1e6, 3),
         "params_bytes": request.params_len,
+        "abandoned": request.abandoned,
     }
 
 
