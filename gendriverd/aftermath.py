@@ -2,7 +2,7 @@
 """What each client hears of its calls when their host has died: exactly one outcome for each, and a true one.
 
 docs/protocol.md, rule 8: after {goodbye, host_died} a call without an answer never started. So the calls that had begun
-are answered first: `crashed` for the one that did it, where that is known (`timeout` if it ran too long), `interrupted`
+are answered first: `crashed` for the one that did it, where that is known, `timeout` if it ran too long, `interrupted`
 for the others. A connection
 whose output ended in mid-frame, or whose replies the recorder does not tell of, ends without a word: `disconnected`.
 """
@@ -65,12 +65,13 @@ def culprit(death: Death | None, end: Exit) -> Guilt | None:
         agrees = end.code == death.exit_status & 0xFF
     else:  # a sanitizer reports the fault and ends the process in its own way
         agrees = end.signal in (signal_name(death.signal or 0), "SIGABRT", None)
-    return Guilt(death.request, "timeout" if death.hang else "crashed") if agrees else None
+    late = death.hang or death.request.abandoned
+    return Guilt(death.request, "timeout" if late else "crashed") if agrees else None
 
 
 def has_left(request: Request, sent: int) -> bool:
     """Whether its reply is among the first `sent` bytes of its connection's output."""
-    return request.state is State.DONE and (sent - request.end_at) % 2**32 < 2**31
+    return request.told or (request.state is State.DONE and (sent - request.end_at) % 2**32 < 2**31)
 
 
 def last_words(calls: Iterable[Request], guilt: Guilt | None, sent: int) -> bytes:
@@ -80,11 +81,14 @@ def last_words(calls: Iterable[Request], guilt: Guilt | None, sent: int) -> byte
         if request.call and (request.id not in newest or newest[request.id].number < request.number):
             newest[request.id] = request
     begun = [each for each in newest.values() if each.state is not State.QUEUED and not has_left(each, sent)]
-    reasons = [guilt.reason if guilt and guilt.request is request else "interrupted" for request in begun]
-    frames = [
-        etf.frame((Atom("failed"), request.id, Atom(reason))) for request, reason in zip(begun, reasons, strict=True)
-    ]
+    frames = [etf.frame((Atom("failed"), request.id, Atom(_reason(request, guilt)))) for request in begun]
     return b"".join([*frames, etf.frame((Atom("goodbye"), Atom("host_died")))])
+
+
+def _reason(request: Request, guilt: Guilt | None) -> str:
+    if guilt is not None and guilt.request is request:
+        return guilt.reason
+    return "timeout" if request.abandoned else "interrupted"
 
 
 def by_connection(record: Record) -> dict[int, list[Request]]:

@@ -72,7 +72,8 @@ def _told(report: Report) -> Iterator[str]:
     others = [each for each in report.get("running", []) if culprit is None or each["number"] != culprit["number"]]
     yield f"others: {len(others)} running, {report.get('queued')} waiting"
     for each in others:
-        yield f"  {_command(each)}, worker {each.get('worker')}, for {each.get('running_ms')} ms, {each.get('peer')}"
+        where = f"worker {each.get('worker')}{' (abandoned)' if each.get('abandoned') else ''}"
+        yield f"  {_command(each)}, {where}, for {each.get('running_ms')} ms, {each.get('peer')}"
     usage = report.get("usage")
     if usage:
         seconds = f"{usage['user_s']:.3f} s user, {usage['system_s']:.3f} s system"
@@ -83,7 +84,8 @@ def _told(report: Report) -> Iterator[str]:
 
 
 def _about(request: dict[str, Any]) -> Iterator[str]:
-    yield f"  id {request.get('id')}, worker {request.get('worker')}, {request.get('peer')}"
+    abandoned = " (abandoned)" if request.get("abandoned") else ""
+    yield f"  id {request.get('id')}, worker {request.get('worker')}{abandoned}, {request.get('peer')}"
     yield f"  waited {request.get('queued_ms')} ms, ran {request.get('running_ms')} ms"
 
 

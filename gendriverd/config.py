@@ -30,6 +30,7 @@ SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one m
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 Reports = Literal["off", "hash", "full"]
+OnHang = Literal["restart", "abandon"]
 Table = dict[str, Any]
 
 
@@ -135,6 +136,8 @@ class InstanceConfig(Section):
     heartbeat: Beat = 30.0
     max_run: Run | None = None
     max_run_of: dict[str, Run] = Field(default_factory=dict)
+    on_hang: OnHang = "restart"
+    max_abandoned: Annotated[int, Field(ge=1, le=64)] = 8  # host/recorder.h has room for so many
     settings: Flat = Field(default_factory=dict)
     limits: Limits = Limits()
     restart: Restart = Restart()

@@ -302,6 +302,7 @@ def start_message(
         Atom("threads"): config.threads,
         Atom("max_run"): round((config.max_run or 0) * 1000),
         Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
+        Atom("max_abandoned"): config.max_abandoned if config.on_hang == "abandon" else 0,
         Atom("cores"): int(config.cores),
         Atom("log_level"): Atom(daemon.log_level),
         Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},

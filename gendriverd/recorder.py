@@ -17,7 +17,7 @@ from enum import IntEnum
 from functools import cache
 
 MAGIC, LAYOUT = 0x43524447, 2
-SPARE = 288  # slots beyond what may wait or run
+SPARE = 352  # slots beyond what may wait or run
 NONE = 0xFFFFFFFF
 HEADER, CONN, SLOT = 4096, 32, 256
 _HEAD = struct.Struct("<IIIIQI")
@@ -31,7 +31,7 @@ _SLOT = struct.Struct("<QQQQQQIIIIII")
 _WORD_AT, _PARAMS_AT = 48, 72
 _INLINE = 183
 _STATE, _SEAT_SHIFT, _TAG_SHIFT = 7, 3, 13
-_CALL = 1
+_CALL, _ABANDONED, _TOLD = 1, 2, 4
 _WHOLE, _BEHIND, _SENT_SHIFT = 1, 2, 2
 _SENDING_WHOLE = 0x80000000
 _MASK = (1 << 64) - 1
@@ -65,6 +65,8 @@ class Request:
     params_len: int
     params: bytes | None  # None: too long to be kept
     end_at: int  # of a DONE one: the byte of its connection's output at which its reply ends, modulo 2**32
+    abandoned: bool = False  # its thread was written off, and runs it yet; the caller is told `timeout`
+    told: bool = False  # and that has left
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,8 @@ class Recorder:
             params_len,
             params,
             end_at if state is State.DONE else 0,
+            bool(flags & _ABANDONED),
+            bool(flags & _TOLD),
         )
 
     def _check(self, number: int, conn: int, command: int, id_: int) -> int:
@@ -215,8 +219,9 @@ def _death(data: bytes, slots: dict[int, Request]) -> Death | None:
     if kind > 3 or depth > _TRACE_MAX or kept > PARAMS:
         raise Untrusted("the word of the dying thread is overwritten")
     request = slots.get(slot)
-    if request is not None and (request.state is not State.RUNNING or seat not in (request.seat, NONE)):
-        request = None
+    if request is not None:
+        runs = request.state is State.RUNNING or request.abandoned
+        request = request if runs and seat in (request.seat, NONE) else None
     return Death(
         hang=kind == 3,
         signal=number if kind in (1, 3) else None,

@@ -53,7 +53,8 @@ def replay(config: Config, wanted: str, *, under: str | None, driver: str | None
     if instance is None:
         raise ReplayError(f"the configuration has no instance {name!r} any more: its settings are not known")
     path = driver or _as_it_was(report) or find_driver(instance.driver, config.daemon.driver_path)
-    start = start_message(name, instance, config.daemon, path, 0)
+    ends = instance.model_copy(update={"on_hang": "restart"})  # if it hangs again, that is to be seen
+    start = start_message(name, ends, config.daemon, path, 0)
     command = [*UNDER.get(under or "", ()), str(find_host(host or config.daemon.host)), f"instance={name}"]
     print(f"replaying {report['id']} on {path}", flush=True)
     environment = host_environment(library_path=str(Path(report["driver"]).parent))

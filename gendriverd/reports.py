@@ -61,7 +61,7 @@ def make(
 ) -> Report:
     """What is known of a death, as plain values. `when` and `now` (ns of CLOCK_MONOTONIC) are the time it was."""
     death = record.death
-    running = [request for request in record.requests if request.state is State.RUNNING]
+    running = [request for request in record.requests if request.state is State.RUNNING or request.abandoned]
     report: Report = {
         "id": f"{instance}-{when:%Y%m%dT%H%M%S}-{generation}",
         "time": when.isoformat(timespec="milliseconds"),
@@ -155,6 +155,7 @@ def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str
         "queued_ms": round(max(0, started - request.queued_at) / 1e6, 3),
         "running_ms": round(max(0, now - started) / 1e6, 3),
         "params_bytes": request.params_len,
+        "abandoned": request.abandoned,
     }
 
 

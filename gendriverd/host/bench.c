@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "clock.h"
 #include "driver.h"
 #include "etf.h"
 #include "running.h"
@@ -142,8 +141,6 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 	gd_res_t res;
 
 	*answer = (struct answer){ 0 };
-	r->record->started_at = now_ns();
-	slot_set(r->record, SLOT_RUNNING, b->seat);
 	running_set(r, b->seat);
 	if (!b->began) {
 		guarded_here = b->guarded;

@@ -104,7 +104,7 @@ void conns_stop(void);
 void conns_give_up(void);
 size_t conns_count(void);	/* loop */
 
-/* The pool's done hook: worker's thread. */
+/* The pool's done hook: worker's thread, or the loop. */
 bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
 
 /* --- between the five files -------------------------------------------- */

@@ -264,7 +264,7 @@ answer_call(struct conn *c, struct request *r, struct answer *answer, struct que
 		taken = put_reply(c, r->id, answer);
 	r->end_at = c->bytes_out + c->out.unsent;
 	r->record->end_at = (uint32_t)r->end_at;
-	slot_set(r->record, SLOT_DONE, 0);
+	slot_done(r->record);
 	queue_push(&c->unsent, r);
 	conn_flush_into(c, freed);
 	return taken;

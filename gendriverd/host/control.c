@@ -12,6 +12,7 @@
 
 #include "control.h"
 #include "log.h"
+#include "recorder.h"
 #include "settings.h"
 #include "term.h"
 
@@ -297,6 +298,8 @@ get_start_field(gd_in *in, struct start *s)
 		return get_u32(in, &s->max_run_ms);
 	if (gd_get_atom_is(in, "max_run_of") == 0)
 		return get_run_limits(in, s);
+	if (gd_get_atom_is(in, "max_abandoned") == 0)
+		return get_u32(in, &s->max_abandoned);
 	if (gd_get_atom_is(in, "cores") == 0)
 		return get_u32(in, &s->cores);
 	if (gd_get_atom_is(in, "log_level") == 0)
@@ -327,7 +330,8 @@ control_start(struct start *s, char *why, size_t room)
 		if (get_start_field(&in, s) != 0)
 			return -1;
 	if (s->name == NULL || s->driver == NULL || s->limits.frame == 0
-	    || s->limits.connections == 0 || s->threads == 0 || s->threads > 1024)
+	    || s->limits.connections == 0 || s->threads == 0 || s->threads > 1024
+	    || s->max_abandoned > RECORDER_ABANDONED)
 		return -1;
 	return 0;
 }

@@ -120,6 +120,7 @@ record_signal(int number, const siginfo_t *info, const void *context)
 {
 	struct death *d = &recorder_here()->death;
 	uint64_t frame;
+	uint32_t hang;
 
 	if (!claim(d))
 		return;
@@ -134,7 +135,8 @@ record_signal(int number, const siginfo_t *info, const void *context)
 		d->slot = RECORDER_NONE;
 	registers(context, &d->pc, &frame);
 	d->depth = walk(frame, d->trace);
-	atomic_store_explicit(&d->kind, atomic_load(&overdue) == 0 ? DEATH_SIGNAL : DEATH_HANG,
+	hang = atomic_load(&overdue);
+	atomic_store_explicit(&d->kind, hang != 0 && hang == d->slot + 1 ? DEATH_HANG : DEATH_SIGNAL,
 	    memory_order_release);
 }
 

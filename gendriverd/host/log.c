@@ -64,6 +64,23 @@ write_line(enum gd_level level, const char *event, const char *key, const char *
 }
 
 void
+log_numbers(enum gd_level level, const char *event, const struct log_number *numbers, size_t n)
+{
+	gd_out m;
+
+	if ((int)level < atomic_load(&least))
+		return;
+	control_begin(&m, "log", 4);
+	gd_put_atom(&m, names[level]);
+	gd_put_text(&m, event);
+	gd_put_map(&m, n);
+	for (size_t i = 0; i < n; i++)
+		put_number(&m, numbers[i].key, numbers[i].n);
+	if (!control_try(&m))
+		atomic_fetch_add(&dropped, 1);
+}
+
+void
 log_event(enum gd_level level, const char *event, const char *key, const char *text)
 {
 	if ((int)level >= atomic_load(&least))

@@ -4,7 +4,8 @@
  *
  * Leaving: drain waits until every connection is gone, at most its limit; stop
  * answers what has not begun, waits for what runs, at most its limit; then the
- * workers leave, destroy runs, and the process ends with 0.
+ * workers leave, destroy runs, and the process ends with 0. Threads that were written
+ * off are not waited for.
  */
 #include <errno.h>
 #include <limits.h>
@@ -334,6 +335,15 @@ set_up(void)
 	return conns_init(loop.start, loop.driver, loop.pool, loop.epoll, conns_hooks);
 }
 
+/* Threads that were written off are still in the driver: nothing can be destroyed. */
+static _Noreturn void
+leave_them(void)
+{
+	log_event(GD_WARNING, "workers_left_behind", NULL, NULL);
+	control_drain();
+	_exit(0);
+}
+
 int
 loop_run(const struct start *start, struct driver *driver)
 {
@@ -346,7 +356,8 @@ loop_run(const struct start *start, struct driver *driver)
 	if (!say_ready(driver))
 		return control_refuse("the names of the driver's commands and atoms take more than 64 KiB");
 	serve();
-	pool_free(loop.pool);
+	if (!pool_free(loop.pool))
+		leave_them();
 	driver_close(driver);
 	control_drain();
 	return 0;

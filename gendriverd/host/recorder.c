@@ -103,6 +103,15 @@ slot_set(struct slot *s, enum slot_state state, unsigned seat)
 	atomic_store_explicit(&s->word, word, memory_order_release);
 }
 
+void
+slot_done(struct slot *s)
+{
+	uint32_t word = atomic_load_explicit(&s->word, memory_order_relaxed);
+
+	word = (word & ~((1u << SLOT_SEAT_SHIFT) - 1)) | SLOT_DONE;
+	atomic_store_explicit(&s->word, word, memory_order_release);
+}
+
 uint32_t
 slot_check(const struct slot *s)
 {

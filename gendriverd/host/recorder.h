@@ -9,7 +9,8 @@
  * RUNNING from before dispatch, DONE from before the first byte of its reply can
  * leave, FREE only after the kernel took the last. So what the daemon says of a
  * call is true whenever the process dies: QUEUED never started, RUNNING may have
- * run, and DONE was run; whether its reply left, end_at tells.
+ * run, and DONE was run; whether its reply left, end_at tells. Of a request whose thread
+ * is written off the slot is kept until that thread comes back: what it does yet is its doing.
  *
  * A connection's entry tells how many bytes the kernel took, and of the send under
  * way. A dying thread finishes its sendmsg, but not what comes after it.
@@ -36,7 +37,10 @@ enum slot_state { SLOT_FREE, SLOT_QUEUED, SLOT_RUNNING, SLOT_DONE };
 #define SLOT_SEAT_SHIFT 3
 #define SLOT_TAG_SHIFT 13
 
-#define SLOT_CALL 1u		/* flags: a call; else a cast */
+/* flags */
+#define SLOT_CALL 1u		/* a call; else a cast */
+#define SLOT_ABANDONED 2u	/* its thread was written off, and runs it yet; the caller is told `timeout` */
+#define SLOT_TOLD 4u		/* and that has left: nobody waits for this one any more */
 
 struct slot {
 	uint64_t number;	/* the host's, ascending */
@@ -96,8 +100,9 @@ struct recorder {
 	/* struct conn_record[conns], then struct slot[slots], then RECORDER_PARAMS bytes */
 };
 
-/* More than can wait or run: the loop's cache, and replies on their way out. */
-#define RECORDER_SPARE 288
+#define RECORDER_ABANDONED 64	/* threads written off, at most */
+/* More than can wait or run: the loop's cache, replies on their way out, and those. */
+#define RECORDER_SPARE (288 + RECORDER_ABANDONED)
 
 static inline uint32_t
 recorder_slots(uint32_t queue, uint32_t threads)
@@ -119,6 +124,8 @@ uint32_t slot_index(const struct slot *s);
 
 /* Number to word; for workers and the loop. Release: what was written before is there. */
 void slot_set(struct slot *s, enum slot_state state, unsigned seat);
+/* The same for one that ran: its seat stays. */
+void slot_done(struct slot *s);
 /* Over the fields that say which call it is. */
 uint32_t slot_check(const struct slot *s);
 

@@ -27,6 +27,7 @@ struct request {
 	struct request *next, *prev;
 	struct slot *record;		/* its own, for ever */
 	enum request_state state;	/* pool lock */
+	bool shared;			/* pool lock: by its answer and a thread that was written off */
 	struct queue *queue;		/* pool lock: where it waits */
 	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
 

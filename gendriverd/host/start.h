@@ -32,6 +32,7 @@ struct start {
 		uint32_t ms;
 	} *run_limits;
 	size_t run_limit_count;
+	uint32_t max_abandoned;		/* threads that may be written off for that, 0: the process goes down */
 	uint32_t cores;			/* not 0: leave a core file */
 	int log_level;			/* enum gd_level */
 	int recorder;			/* descriptor, or -1: nobody will read it */

@@ -5,6 +5,14 @@
  * for the rest when nobody is idle. A request waits in exactly one place; who takes it out under the pool's lock decides its outcome:
  * a worker runs it, or the loop answers it (expired, cancelled, draining).
  *
+ * A request that runs too long costs the process; or, where threads may be written off
+ * (max_abandoned), the loop answers it with `timeout` and gives the seat to a new thread. Who
+ * answers is decided by one compare-and-swap on the thread's stage, which is RUNS while it
+ * is in dispatch: the thread makes it IDLE and answers, or the loop makes it DEPOSED and
+ * does. A deposed thread touches neither connection nor seat any more. The request stays
+ * its own until it is back, and its answer's until that has left: the later of the two
+ * sets it free. Once back, the thread runs thread_destroy and leaves.
+ *
  * A worker knows nothing of connections: it gives the answer back to `done`.
  *
  * Lock order: a connection's lock, then the pool's. Never the other way.
@@ -21,12 +29,12 @@ struct pool;
 
 struct pool_hooks {
 	/* A worker has run r, or found it cancelled before it began (answer->failed
-	 * is "cancelled"). Worker's thread, no lock held. Returns true when it took
-	 * answer->own. `freed` gets the requests that go back to the pool: r, now or
-	 * with a later call, when its reply has left. */
+	 * is "cancelled"): worker's thread. Or r hangs ("timeout"): loop. No lock held.
+	 * Returns true when it took answer->own. `freed` gets the requests that go back
+	 * to the pool: r, now or with a later call, when its reply has left. */
 	bool (*done)(struct request *r, struct answer *answer, struct queue *freed);
-	/* Requests are free again after pool_take came back with less than asked;
-	 * or the last worker has left. Any thread, no lock held. */
+	/* Requests are free again after pool_take came back with less than asked; or the
+	 * last worker has left, or one that was written off. Any thread, no lock held. */
 	void (*wake)(void);
 };
 
@@ -54,14 +62,16 @@ void pool_withdraw_calls(struct pool *p, struct queue *out);
 /* ns of CLOCK_MONOTONIC; 0: no deadline. */
 uint64_t pool_next_deadline(struct pool *p);
 
-/* Loop. Take the process down when a request runs longer than it may. The ns to come back
- * at latest; 0: no need. */
+/* Loop. Write off the threads whose request runs longer than it may; where that is not allowed,
+ * take the process down. The ns to come back at latest; 0: no need. */
 uint64_t pool_watch(struct pool *p, uint64_t now);
 
 /* Workers leave when nothing waits any more; thread_destroy runs on each. */
 void pool_leave(struct pool *p);
+/* All have left that hold a seat. */
 bool pool_left(struct pool *p);
-/* After pool_left: join the threads and free everything. */
-void pool_free(struct pool *p);
+/* After pool_left: join the threads and free everything. False: one that was written off is still in
+ * the driver, and what it may need is not freed. */
+bool pool_free(struct pool *p);
 
 #endif

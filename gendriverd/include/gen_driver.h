@@ -9,7 +9,8 @@
  *   callback        thread          how often                  may block  NULL
  *   open, init      host's main     once, before ready         yes        allowed: a state
  *   thread_init     the worker      once a seat, at its first  yes        allowed: a state
- *                                   request
+ *                                   request; and once more when
+ *                                   its thread was written off
  *   balance         the loop        every request              never      round robin
  *   dispatch        the worker      every request, several     yes        -
  *                                   at once
@@ -23,8 +24,10 @@
  * one connection, run in order on one seat.
  *
  * drv_state is shared by all workers: guard it. trd_state belongs to a seat,
- * and a seat is held by one thread at a time. A crash in any callback ends this
- * host and no other process; the daemon starts a new one.
+ * and a seat is held by one thread at a time; but a thread that was written off
+ * because it hung (on_hang = "abandon") keeps its own, beside the next one's. A
+ * crash in any callback ends this host and no other process; the daemon starts a
+ * new one.
  *
  * A driver written for the original defines the six functions and nothing else.
  * It includes erl_driver.h and ei.h, links -lei as it always did, and takes
@@ -109,8 +112,9 @@ void gd_log(enum gd_level level, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
 /* Inside dispatch only. */
-/* 1: the caller has cancelled, or its connection is closed. A TCP client that only stops
- * talking may still listen: it counts as there until something sent to it is refused. */
+/* 1: the caller has cancelled, its connection is closed, or this thread was written
+ * off. A TCP client that only stops talking may still listen: it counts as there until
+ * something sent to it is refused. */
 int gd_cancelled(void);
 int64_t gd_deadline(void);	/* nanoseconds of CLOCK_MONOTONIC; 0: none */
 

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""A request that runs too long is answered `timeout`, its host put down, and everybody hears what became of theirs."""
+"""A request that runs too long is answered `timeout`; its host is put down, and everybody hears what became of theirs,
+or its thread is written off, and nobody else notices.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -10,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
+from gendriverd import cli, etf
 from gendriverd.client import Failed, connect
 from gendriverd.etf import Atom
 from running_daemon import RunningDaemon
 from test_crash import BLOCK, GOODBYE, WAITING, call, failed, heard_to_the_end, welcomed
+from test_reload import Reloadable
 
 OK = Atom("ok")
 Daemon = Callable[..., RunningDaemon]
-HANG, HANG_QUIET, HANG_DEAF = 10, 18, 25
+HANG, SLEEP_UNTIL_CANCELLED, RELEASE, HANG_QUIET, HANG_DEAF, BLOCK_SEGV = 10, 11, 13, 18, 25, 26
+ABANDON: dict[str, object] = {"on_hang": "abandon", "max_run_of": {"hang": "100ms", "block_segv": "100ms"}}
 
 
 def serving(daemon: Daemon, drivers: Path, **keys: object) -> RunningDaemon:
@@ -92,3 +98,101 @@ def test_a_loop_that_does_not_answer_costs_its_host(daemon: Daemon, drivers: Pat
             running.wait_event("heartbeat", instance="crash", seconds=30)
             assert not [event for event in running.events if event["event"] == "host_exited"]
             os.kill(running.host_pid("crash"), signal.SIGKILL)
+
+
+# --- on_hang = "abandon" -----------------------------------------------------
+
+
+def test_a_written_off_thread_costs_its_caller_alone(daemon: Daemon, drivers: Path) -> None:
+    running = serving(daemon, drivers, **ABANDON)
+    with welcomed(running.tcp_url) as raw, connect(running.tcp_url, "crash") as client:
+        raw.sock.sendall(call(1, SLEEP_UNTIL_CANCELLED, 0) + call(2, HANG, 1))
+        assert raw.receive() == failed(2, "timeout")
+        for _ in range(20):
+            assert client.call("pid", key=1)[0] == OK
+        assert client.call("waiting", 2, key=1) == OK  # the one that hangs, and the one that is well
+        raw.sock.sendall(etf.frame((Atom("cancel"), 1)))
+        assert raw.receive() == (Atom("reply"), 1, (OK, Atom("cancelled")))
+    line = running.wait_event("worker_abandoned", instance="crash", level="warning")
+    assert (line["worker"], line["command"], line["abandoned"], line["source"]) == (1, HANG, 1, "host")
+    running.terminate()  # it leaves in order, and the thread stays behind
+    running.wait_event("workers_left_behind", instance="crash")
+    died = running.wait_event("host_exited", instance="crash")
+    assert (died["code"], died["level"]) == (0, "info")
+
+
+def test_a_polite_driver_is_back_soon(daemon: Daemon, drivers: Path) -> None:
+    running = serving(daemon, drivers, on_hang="abandon", max_run="100ms")
+    with connect(running.tcp_url, "crash") as client, pytest.raises(Failed) as told:
+        client.call("sleep_until_cancelled")
+    assert told.value.reason == "timeout"
+    assert running.wait_event("worker_back", instance="crash")["abandoned"] == 0
+    running.terminate()
+    assert running.wait_event("host_exited", instance="crash")["code"] == 0
+    assert not [event for event in running.events if event["event"] == "workers_left_behind"]
+
+
+def test_the_last_straw_takes_the_host_down_and_each_hears_its_own(daemon: Daemon, drivers: Path) -> None:
+    running = serving(daemon, drivers, **ABANDON, max_abandoned=2)
+    with welcomed(running.tcp_url) as raw:
+        for number in (1, 2):
+            raw.sock.sendall(call(number, HANG, 1))
+            assert raw.receive() == failed(number, "timeout")
+        raw.sock.sendall(call(1, BLOCK, 0) + call(4, BLOCK, 0) + call(5, WAITING, 1, 3))
+        assert raw.receive() == (Atom("reply"), 5, OK)
+        raw.sock.sendall(call(2, HANG, 1) + call(6, BLOCK, 1))
+        heard = heard_to_the_end(raw)
+    assert heard[-1] == GOODBYE
+    assert sorted(heard[:-1]) == [failed(1, "interrupted"), failed(2, "timeout")]
+    died = running.wait_event("host_exited", instance="crash")
+    assert (died["command"], died["worker"], died["outcome"]) == (HANG, 1, "timeout")
+    with connect(running.tcp_url, "crash") as client:
+        assert client.call("pid")[0] == OK
+
+
+@pytest.mark.parametrize("url", ["tcp_url", "unix_url"])
+def test_a_later_death_tells_nobody_twice(daemon: Daemon, drivers: Path, url: str) -> None:
+    running = serving(daemon, drivers, **ABANDON)
+    with welcomed(getattr(running, url)) as raw:
+        for number in (1, 2):
+            raw.sock.sendall(call(number, HANG, 1))
+            assert raw.receive() == failed(number, "timeout")
+        raw.sock.sendall(call(2, BLOCK, 0) + call(1, BLOCK, 0) + call(3, WAITING, 1, 3))
+        assert raw.receive() == (Atom("reply"), 3, OK)
+        os.kill(running.host_pid("crash"), signal.SIGKILL)
+        heard = heard_to_the_end(raw)
+    # On a unix socket it may be said of the third, too: its answer was just leaving.
+    assert [frame for frame in heard if frame != failed(3, "interrupted")] == [failed(2, "interrupted"), GOODBYE]
+
+
+def test_a_written_off_thread_that_faults_is_named(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = serving(daemon, drivers, **ABANDON)
+    with welcomed(running.tcp_url) as raw:
+        raw.sock.sendall(call(1, BLOCK_SEGV, 1))
+        assert raw.receive() == failed(1, "timeout")
+        raw.sock.sendall(call(2, RELEASE, 0))
+        assert [frame for frame in heard_to_the_end(raw) if frame != (Atom("reply"), 2, OK)] in (
+            [GOODBYE],
+            [failed(2, "interrupted"), GOODBYE],  # it was still being answered
+        )
+    died = running.wait_event("host_exited", instance="crash")
+    assert (died["signal"], died["command"], died["worker"], died["outcome"]) == ("SIGSEGV", BLOCK_SEGV, 1, "timeout")
+    path = Path(running.wait_event("report_written", instance="crash")["path"])
+    assert json.loads(path.read_text())["culprit"]["abandoned"]
+    assert cli.main(["reports", "--dir", str(path.parent), "show"]) == 0
+    assert "worker 1 (abandoned)" in capsys.readouterr().out
+
+
+def test_a_reload_leaves_written_off_threads_behind(daemon: Daemon, drivers: Path, tmp_path: Path) -> None:
+    crash = {"driver": str(drivers / "test/crash.so"), **ABANDON}
+    service = Reloadable(daemon, tmp_path, {"crash": crash})
+    with welcomed(service.running.tcp_url) as raw:
+        raw.sock.sendall(call(1, HANG, 1))
+        assert raw.receive() == failed(1, "timeout")
+    service.write({"crash": {**crash, "threads": 3}})
+    service.reload()
+    assert service.running.wait_event("host_exited", instance="crash")["code"] == 0
+    with connect(service.running.tcp_url, "crash") as client:
+        assert client.call("pid")[0] == OK

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Every way a driver ends its host or does not come back, and the means to test
- * that without sleeping: `block` waits for a permit of `release`, `waiting` says
+ * that without sleeping: `block` and what begins so wait for a permit of `release`, `waiting` says
  * when as many requests as asked are inside a command that waits.
  */
 #define _GNU_SOURCE
@@ -22,7 +22,7 @@ enum {
 	SEGV = 1, ABORT, EXIT, BUS, FPE, ILL, STACK, DOUBLE_FREE, SEGV_THREAD,
 	HANG = 10, SLEEP_UNTIL_CANCELLED, BLOCK, RELEASE, ORDER, ORDER_GET,
 	WAITING, PID, HANG_QUIET, KILL, CLOSE_FDS, LEAVE_CHILD, SPIN_UNTIL_CANCELLED, SEGV_SENT, EAT, HANG_DEAF,
-	LEAVE_DAEMON,
+	BLOCK_SEGV, BLOCK_SUM, LEAVE_DAEMON,
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards what follows */
@@ -189,19 +189,11 @@ await_waiting(gd_req_t *req)
 
 /* --- order, and the rest ------------------------------------------------- */
 
-/* {Key, N}: remember N. The driver is not told the request's own key. */
 static void
-order(gd_req_t *req, gd_res_t *res)
+add_entry(int64_t key, int64_t number)
 {
-	int64_t key, number;
-	size_t arity;
 	void *more;
 
-	if (gd_get_tuple(&req->in, &arity) != 0 || arity != 2 || gd_get_i64(&req->in, &key) != 0 ||
-	    gd_get_i64(&req->in, &number) != 0) {
-		error_set(res, "badarg");
-		return;
-	}
 	pthread_mutex_lock(&lock);
 	if ((more = realloc(entries, (entry_count + 1) * sizeof(*entries))) == NULL)
 		abort();
@@ -209,6 +201,38 @@ order(gd_req_t *req, gd_res_t *res)
 	entries[entry_count].key = key;
 	entries[entry_count++].number = number;
 	pthread_mutex_unlock(&lock);
+}
+
+/* {Key, N}: remember N. The driver is not told the request's own key. */
+static void
+order(gd_req_t *req, gd_res_t *res)
+{
+	int64_t key, number;
+	size_t arity;
+
+	if (gd_get_tuple(&req->in, &arity) != 0 || arity != 2 || gd_get_i64(&req->in, &key) != 0 ||
+	    gd_get_i64(&req->in, &number) != 0) {
+		error_set(res, "badarg");
+		return;
+	}
+	add_entry(key, number);
+}
+
+/* Bytes: their sum, as the last of key 0 in the order of execution. */
+static void
+sum(gd_req_t *req, gd_res_t *res)
+{
+	const void *data;
+	int64_t total = 0;
+	size_t size;
+
+	if (gd_get_binary(&req->in, &data, &size) != 0) {
+		error_set(res, "badarg");
+		return;
+	}
+	for (size_t i = 0; i < size; i++)
+		total += ((const unsigned char *)data)[i];
+	add_entry(0, total);
 }
 
 /* Key -> {ok, [N]} in the order of their execution. */
@@ -325,6 +349,8 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 	case SEGV_SENT: kill(getpid(), SIGSEGV); break;
 	case EAT: eat(req, res); break;
 	case HANG_DEAF: hang_deaf(); break;
+	case BLOCK_SEGV: block(); segv(); break;
+	case BLOCK_SUM: block(); sum(req, res); break;
 	default: error_set(res, "command");
 	}
 }
@@ -337,7 +363,7 @@ static const gd_command commands[] = {
 	{ "hang_quiet", HANG_QUIET }, { "kill", KILL }, { "close_fds", CLOSE_FDS },
 	{ "leave_child", LEAVE_CHILD }, { "spin_until_cancelled", SPIN_UNTIL_CANCELLED },
 	{ "segv_sent", SEGV_SENT }, { "eat", EAT }, { "hang_deaf", HANG_DEAF },
-	{ "leave_daemon", LEAVE_DAEMON }, { NULL, 0 },
+	{ "block_segv", BLOCK_SEGV }, { "block_sum", BLOCK_SUM }, { "leave_daemon", LEAVE_DAEMON }, { NULL, 0 },
 };
 static const char *const atoms[] = { "ok", "error", "cancelled", "badarg", "command", GD_ERR_MEMORY, NULL };
 

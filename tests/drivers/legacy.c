@@ -23,9 +23,13 @@
 #define CMD_PARTIAL        9	/* reads a tuple's header, not its elements */
 #define CMD_IGNORE        10	/* {ok, ignored}, params unread */
 #define CMD_BADREPLY      11	/* a tuple of 2 with 1 element */
+#define CMD_BLOCK         12	/* {ok, 40 KB}, once CMD_RELEASE was called */
+#define CMD_RELEASE       13
 
 typedef struct {
   ErlDrvMutex *lock;
+  ErlDrvCond *changed;
+  int released;
   long count;
 } drv_state_t;
 
@@ -39,6 +43,8 @@ void *
 init() {
   drv_state_t *drv = driver_alloc(sizeof(drv_state_t));
   drv->lock = erl_drv_mutex_create("legacy");
+  drv->changed = erl_drv_cond_create("legacy");
+  drv->released = 0;
   drv->count = 0;
   return drv;
 }
@@ -46,6 +52,7 @@ init() {
 void
 destroy(void *drv_state) {
   drv_state_t *drv = drv_state;
+  erl_drv_cond_destroy(drv->changed);
   erl_drv_mutex_destroy(drv->lock);
   driver_free(drv);
 }
@@ -221,6 +228,22 @@ handle_badreply(gd_res_t *res) {
   ei_encode_atom(res->buf, &res->index, "ok");
 }
 
+static void
+handle_block(drv_state_t *drv) {
+  erl_drv_mutex_lock(drv->lock);
+  while (!drv->released)
+    erl_drv_cond_wait(drv->changed, drv->lock);
+  erl_drv_mutex_unlock(drv->lock);
+}
+
+static void
+handle_release(drv_state_t *drv) {
+  erl_drv_mutex_lock(drv->lock);
+  drv->released = 1;
+  erl_drv_cond_broadcast(drv->changed);
+  erl_drv_mutex_unlock(drv->lock);
+}
+
 void
 dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state) {
   drv_state_t *drv = drv_state;
@@ -241,6 +264,8 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state) {
     case CMD_PARTIAL: handle_partial(req, res); break;
     case CMD_IGNORE: handle_ignore(res); break;
     case CMD_BADREPLY: handle_badreply(res); break;
+    case CMD_BLOCK: handle_block(drv); handle_overflow(res, 40 * 1024); break;
+    case CMD_RELEASE: handle_release(drv); break;
     default: error_set(res, "command");
   }
 }

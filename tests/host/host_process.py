@@ -116,6 +116,9 @@ class HostProcess:
         threads: int = 4,
         settings: dict[str, str] | None = None,
         recorded: bool = False,
+        max_run: int = 0,
+        max_run_of: dict[int, int] | None = None,
+        max_abandoned: int = 0,
         **limits: int,
     ) -> None:
         numbers = {**LIMITS, **limits}
@@ -144,6 +147,9 @@ class HostProcess:
                 Atom("driver"): os.fsencode(driver),
                 Atom("generation"): 1,
                 Atom("threads"): threads,
+                Atom("max_run"): max_run,
+                Atom("max_run_of"): {str(k).encode(): v for k, v in (max_run_of or {}).items()},
+                Atom("max_abandoned"): max_abandoned,
                 Atom("log_level"): Atom("debug"),
                 Atom("settings"): {k.encode(): v.encode() for k, v in (settings or {}).items()},
                 Atom("limits"): {Atom(k): v for k, v in numbers.items()},

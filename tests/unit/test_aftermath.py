@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gendriverd import etf
@@ -88,6 +90,33 @@ def test_an_id_in_use_again_is_told_of_its_newer_request() -> None:
     older = request(State.DONE, number=1, end_at=BEFORE)
     assert told([request(State.QUEUED, number=2), older], BEFORE) == []
     assert told([older, request(State.RUNNING, number=2)], BEFORE) == [(1, "interrupted")]
+
+
+WRITTEN_OFF = replace(ANSWERED, abandoned=True)  # its caller is told `timeout`
+
+
+@pytest.mark.parametrize(
+    ("calls", "sent", "what"),
+    [
+        ([replace(WRITTEN_OFF, state=State.RUNNING)], BEFORE, [(1, "timeout")]),  # decided, and not yet said
+        ([WRITTEN_OFF], BEFORE, [(1, "timeout")]),  # said, and not sent
+        ([WRITTEN_OFF], BEFORE + REPLY, []),
+        ([replace(WRITTEN_OFF, told=True)], BEFORE + REPLY + 2**31, []),  # however long its thread hangs on
+        ([WRITTEN_OFF, request(State.RUNNING, number=2)], BEFORE + REPLY, [(1, "interrupted")]),
+        ([WRITTEN_OFF, request(State.QUEUED, number=2)], BEFORE + REPLY, []),
+    ],
+)
+def test_a_caller_whose_thread_was_written_off_is_told_timeout_once(
+    calls: list[Request], sent: int, what: list[tuple[int, str]]
+) -> None:
+    assert told(calls, sent) == what
+
+
+def test_a_written_off_thread_that_kills_the_host_crashes_no_call_again() -> None:
+    killer = replace(WRITTEN_OFF, told=True)
+    guilt = culprit(Death(False, 11, None, 1, 0, 0, 1, (), killer, 0), Exit(None, "SIGSEGV"))
+    assert guilt == Guilt(killer, "timeout")
+    assert told([killer, request(State.RUNNING, number=2)], BEFORE + REPLY, guilt) == [(1, "interrupted")]
 
 
 def test_output_is_counted_beyond_32_bits() -> None:

@@ -35,6 +35,8 @@ def problems(path: Path) -> str:
         (ONE + "thread = 4\n", "c.toml:3: [instances.sum] has no setting 'thread'; did you mean 'threads'?"),
         (ONE + "threads = 0\n", "c.toml:3: [instances.sum] threads must be greater than or equal to 1, not 0"),
         ("[instances.x]\nthreads = 1\n", "[instances.x] needs a setting 'driver'"),
+        (ONE + "on_hang = 'wait'\n", "c.toml:3: [instances.sum] on_hang must be 'restart' or 'abandon', not 'wait'"),
+        (ONE + "max_abandoned = 65\n", "[instances.sum] max_abandoned must be less than or equal to 64, not 65"),
         ("[instances.BAD]\ndriver = 'x'\n", "'BAD'"),
         (ONE + "[instances.sum.limits]\nqueue_ = 1\n", "[instances.sum.limits] has no setting 'queue_'"),
         (ONE + "[instances.sum.limits]\nframe = 'lots'\n", "[instances.sum.limits] frame must be a number of bytes"),

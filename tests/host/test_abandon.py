@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: MIT
+"""A thread whose request runs too long is written off: its caller hears `timeout`, another takes its place, and what it
+does when it comes back harms nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Gate, HostFactory
+from gendriverd import etf
+from gendriverd.aftermath import culprit, has_left, last_words
+from gendriverd.etf import Atom
+from gendriverd.launch import Exit
+from gendriverd.recorder import Record, Request, State
+from host_process import HostProcess, Peer, call, cast
+
+OK, KEY, REPLY, CANCEL = Atom("ok"), Atom("key"), Atom("reply"), Atom("cancel")
+CANCELLED = (OK, Atom("cancelled"))
+HANG, SLEEP_UNTIL_CANCELLED, BLOCK, RELEASE, ORDER, ORDER_GET, WAITING, PID = range(10, 18)
+HANG_DEAF, BLOCK_SEGV, BLOCK_SUM = 25, 26, 27
+GATE_WAIT, GATE_SEAT, GATE_THREAD_CALLS = 1, 4, 7
+LEGACY_PING, LEGACY_BIGRESULT, LEGACY_BLOCK, LEGACY_RELEASE = 2, 5, 12, 13
+SHORT = 100  # ms: of the commands that hang; the others may run for ever
+LIMITED = dict.fromkeys((HANG, BLOCK, HANG_DEAF, BLOCK_SEGV, BLOCK_SUM), SHORT)
+
+Abandoning = Callable[..., HostProcess]
+
+
+@pytest.fixture
+def abandoning(host: HostFactory) -> Abandoning:
+    """Start a host on the crash driver that writes off threads."""
+
+    def start(*, threads: int = 2, max_abandoned: int = 8, **options: Any) -> HostProcess:
+        limits = {"max_run_of": LIMITED, **options}
+        return host("crash", threads=threads, max_abandoned=max_abandoned, recorded=True, **limits)
+
+    return start
+
+
+def timeout(call_id: int) -> tuple[Atom, int, Atom]:
+    return (Atom("failed"), call_id, Atom("timeout"))
+
+
+def logged(process: HostProcess, event: str) -> dict[str, int]:
+    """The next such line's numbers."""
+    while True:
+        _, _, said, values = process.hear("log")
+        if said == event.encode():
+            return {str(key): value for key, value in values.items()}
+
+
+def record(process: HostProcess) -> Record:
+    assert process.recorder is not None
+    return process.recorder.read()
+
+
+def quiet(peer: Peer) -> None:
+    """Nothing was said on this connection that was not read."""
+    peer.send((Atom("ping"), 77))
+    assert peer.receive() == (Atom("pong"), 77)
+
+
+def release(peer: Peer, times: int = 1) -> None:
+    assert peer.call(99, RELEASE, times) == OK
+
+
+# --- the answer, and the others -------------------------------------------
+
+
+def test_the_caller_is_told_timeout_and_the_others_go_on(abandoning: Abandoning) -> None:
+    process = abandoning()
+    peer, other = process.connect(), process.connect()
+    other.send(call(5, SLEEP_UNTIL_CANCELLED, 0, {KEY: 0}))
+    peer.send(call(1, BLOCK, 0, {KEY: 1}))
+    assert peer.receive() == timeout(1)
+    line = logged(process, "worker_abandoned")
+    assert (line["worker"], line["command"], line["abandoned"]) == (1, BLOCK, 1)
+    assert peer.call(2, PID) == (OK, process.process.pid)
+    assert peer.call(3, WAITING, 2) == OK  # the one that hangs, and the one that is well
+    other.send((CANCEL, 5))
+    assert other.receive() == (REPLY, 5, CANCELLED)
+
+
+def test_all_workers_are_there_again_when_all_were_written_off(abandoning: Abandoning) -> None:
+    peer = abandoning(threads=3).connect()
+    peer.send(*(call(i, HANG) for i in range(3)))
+    assert {peer.receive() for _ in range(3)} == {timeout(i) for i in range(3)}
+    peer.send(call(3, SLEEP_UNTIL_CANCELLED), call(4, SLEEP_UNTIL_CANCELLED), call(5, WAITING, 5))
+    assert peer.receive() == (REPLY, 5, OK)  # three hang for ever, and two wait beside the one that sees it
+    peer.send((CANCEL, 3), (CANCEL, 4))
+    assert {peer.receive(), peer.receive()} == {(REPLY, 3, CANCELLED), (REPLY, 4, CANCELLED)}
+
+
+def test_a_cast_that_hangs_is_written_off_and_nobody_is_told(abandoning: Abandoning) -> None:
+    process = abandoning(threads=1)
+    peer = process.connect()
+    peer.send(cast(BLOCK))
+    assert peer.call(1, PID) == (OK, process.process.pid)  # by the next thread: there is one seat
+    assert logged(process, "worker_abandoned")["command"] == BLOCK
+    (running,) = [each for each in record(process).requests if not each.call]
+    assert (running.state, running.abandoned) == (State.RUNNING, True)
+    release(peer)
+    assert logged(process, "worker_back")["abandoned"] == 0
+    assert [each for each in record(process).requests if not each.call] == []
+
+
+def test_a_request_whose_connection_is_gone_is_written_off_too(abandoning: Abandoning) -> None:
+    process = abandoning()
+    peer, other = process.connect(), process.connect()
+    peer.send(call(1, BLOCK, b"x" * 10_000))
+    assert other.call(1, WAITING) == OK
+    peer.close()
+    process.hear("closed")
+    logged(process, "worker_abandoned")
+    release(other)
+    logged(process, "worker_back")
+    assert other.call(1, PID)[0] == OK
+    quiet(other)
+
+
+def test_requests_of_the_seat_that_hangs_are_run_in_order(abandoning: Abandoning) -> None:
+    process = abandoning(threads=2)
+    peer = process.connect()
+    peer.send(call(0, BLOCK, 0, {KEY: 1}), *(call(i, ORDER, (7, i), {KEY: 1}) for i in range(1, 50)))
+    heard = [peer.receive() for _ in range(50)]
+    assert sorted(heard, key=lambda frame: frame[1]) == [timeout(0), *((REPLY, i, OK) for i in range(1, 50))]
+    assert peer.call(1, ORDER_GET, 7) == (OK, list(range(1, 50)))
+
+
+def test_a_thread_that_no_signal_reaches_is_written_off_as_well(abandoning: Abandoning) -> None:
+    peer = abandoning(threads=1).connect()
+    peer.send(call(1, HANG_DEAF))
+    assert peer.receive() == timeout(1)
+    assert peer.call(2, PID)[0] == OK
+
+
+# --- the thread that comes back --------------------------------------------
+
+
+def test_a_driver_that_asks_whether_it_is_cancelled_comes_back(abandoning: Abandoning) -> None:
+    process = abandoning(max_run=SHORT)
+    peer = process.connect()
+    peer.send(call(1, SLEEP_UNTIL_CANCELLED))
+    assert peer.receive() == timeout(1)
+    written_off = logged(process, "worker_abandoned")
+    assert logged(process, "worker_back") == {**written_off, "abandoned": 0}
+    quiet(peer)
+
+
+def test_a_late_answer_goes_to_nobody_though_its_id_is_in_use_again(abandoning: Abandoning) -> None:
+    process = abandoning()
+    peer, other = process.connect(), process.connect()
+    peer.send(call(1, BLOCK))
+    assert peer.receive() == timeout(1)
+    peer.send(call(1, SLEEP_UNTIL_CANCELLED))
+    assert other.call(1, WAITING, 2) == OK
+    release(other)
+    logged(process, "worker_back")
+    quiet(peer)
+    peer.send((CANCEL, 1))
+    assert peer.receive() == (REPLY, 1, CANCELLED)
+    quiet(peer)
+
+
+@pytest.mark.parametrize("size", [100, 400, 10_000])  # in the recorder, on the heap, in the buffer it came in
+def test_its_params_are_its_own_until_it_is_back(abandoning: Abandoning, size: int) -> None:
+    process = abandoning(threads=1, queue=1)
+    peer, other = process.connect(), process.connect()
+    peer.send(call(1, BLOCK_SUM, b"\3" * size))
+    assert peer.receive() == timeout(1)
+    peer.close()
+    process.hear("closed")
+    for i in range(1000):  # more than there are slots
+        assert other.call(i, PID, b"\5" * size)[0] == OK
+    release(other)
+    logged(process, "worker_back")
+    assert other.call(1, ORDER_GET, 0) == (OK, [3 * size])
+
+
+def test_written_off_and_back_many_times_nothing_is_used_up(abandoning: Abandoning) -> None:
+    process = abandoning(threads=2, queue=4, max_abandoned=2, max_run_of={BLOCK: 1})
+    peer = process.connect()
+    for i in range(300):  # with the one free slot more than there are
+        peer.send(call(i, BLOCK))
+        assert peer.receive() == timeout(i)
+        release(peer)
+        assert logged(process, "worker_back")["abandoned"] == 0
+    requests = record(process)
+    assert [each for each in requests.requests if not has_left(each, requests.connections[1].sent)] == []
+
+
+def test_a_thread_that_comes_back_just_then_answers_or_is_written_off_but_not_both(abandoning: Abandoning) -> None:
+    """BLOCK is let go ever closer to the moment at which it has run too long."""
+    process = abandoning(threads=2, max_abandoned=64, max_run_of={BLOCK: 1})
+    peer, other = process.connect(), process.connect()
+    late, outcomes = 0, []
+    for _ in range(1000):
+        peer.send(call(1, BLOCK))
+        for _ in range(late):
+            assert other.call(1, PID)[0] == OK
+        release(other)
+        outcomes.append(peer.receive())
+        if outcomes[-1] == timeout(1):
+            logged(process, "worker_back")
+        late = max(0, late + (1 if outcomes[-1] != timeout(1) else -1))
+    assert set(outcomes) == {(REPLY, 1, OK), timeout(1)}
+    quiet(peer)
+
+
+def test_a_new_thread_has_a_state_of_its_own_and_the_old_one_destroys_its_own(
+    host: HostFactory, gate: Gate, tmp_path: Path
+) -> None:
+    settings = {"gate": str(gate.path), "marks": str(tmp_path / "marks")}
+    process = host("gate", threads=1, settings=settings, max_run_of={GATE_WAIT: SHORT}, max_abandoned=1)
+    peer = process.connect()
+    assert [peer.call(i, GATE_THREAD_CALLS) for i in range(3)] == [1, 2, 3]
+    peer.send(call(1, GATE_WAIT))
+    assert peer.receive() == timeout(1)
+    assert [peer.call(i, GATE_THREAD_CALLS) for i in range(3)] == [1, 2, 3]
+    assert peer.call(1, GATE_SEAT) == 0
+    assert not (tmp_path / "marks").exists()
+    gate.open()
+    logged(process, "worker_back")
+    assert (tmp_path / "marks").read_text() == "t"
+    assert peer.call(1, GATE_THREAD_CALLS) == 5
+    peer.close()
+    assert process.stop() == 0
+    assert (tmp_path / "marks").read_text() == "ttd"
+
+
+def test_a_driver_written_for_the_original_has_its_buffer_until_it_is_back(host: HostFactory) -> None:
+    process = host("legacy", threads=1, max_run_of={LEGACY_BLOCK: SHORT}, max_abandoned=1)
+    peer = process.connect()
+    peer.send(call(1, LEGACY_BLOCK))
+    assert peer.receive() == timeout(1)
+    assert len(peer.call(2, LEGACY_BIGRESULT, 20_000)[1]) == 20_000
+    assert peer.call(3, LEGACY_RELEASE) == OK
+    logged(process, "worker_back")
+    assert peer.call(4, LEGACY_PING) == OK
+    quiet(peer)
+
+
+# --- too many, and the end --------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [0, 1, 3])
+def test_one_more_than_may_be_written_off_takes_the_host_down(abandoning: Abandoning, most: int) -> None:
+    process = abandoning(max_abandoned=most)
+    peer = process.connect()
+    for i in range(most):
+        peer.send(call(i, HANG))
+        assert peer.receive() == timeout(i)
+    peer.send(call(most, HANG))
+    assert peer.receive() is None
+    assert process.wait() == -signal.SIGABRT
+    dead = record(process)
+    assert dead.death is not None
+    assert dead.death.hang
+    assert dead.death.request is not None
+    assert dead.death.request.id == most
+    assert told(dead) == [(most, "timeout")]
+
+
+def test_a_thread_that_came_back_may_be_followed_by_another(abandoning: Abandoning) -> None:
+    process = abandoning(max_abandoned=1)
+    peer = process.connect()
+    for i in range(3):
+        peer.send(call(i, BLOCK))
+        assert peer.receive() == timeout(i)
+        release(peer)
+        logged(process, "worker_back")
+
+
+@pytest.mark.skipif("GENDRIVERD_SANITIZER" in os.environ, reason="a sanitizer needs address space without end")
+def test_without_memory_for_another_thread_the_host_goes_down(abandoning: Abandoning) -> None:
+    process = abandoning(threads=1)
+    peer = process.connect()
+    peer.send(call(1, HANG))
+    mapped = int(Path(f"/proc/{process.process.pid}/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.prlimit(process.process.pid, resource.RLIMIT_AS, (mapped, mapped))
+    assert peer.receive() is None
+    assert process.wait() == -signal.SIGABRT
+    assert told(record(process)) == [(1, "timeout")]
+
+
+@pytest.mark.parametrize("message", ["stop", "drain"])
+def test_a_host_leaves_in_order_without_those_that_do_not_come_back(abandoning: Abandoning, message: str) -> None:
+    process = abandoning()
+    peer = process.connect()
+    peer.send(call(1, HANG), cast(HANG))
+    assert peer.receive() == timeout(1)
+    assert [logged(process, "worker_abandoned")["abandoned"] for _ in range(2)] == [1, 2]
+    process.tell(Atom(message), 10_000_000)  # it does not wait for its limit
+    peer.close()
+    logged(process, "workers_left_behind")
+    assert process.wait() == 0
+
+
+def test_a_request_that_hangs_while_the_host_stops_is_written_off(abandoning: Abandoning) -> None:
+    process = abandoning()
+    peer = process.connect()
+    peer.send(call(1, HANG), call(2, WAITING, 1))
+    assert peer.receive() == (REPLY, 2, OK)
+    process.tell(Atom("stop"), 10_000_000)
+    assert peer.receive_all() == [timeout(1), (Atom("goodbye"), Atom("stopping"))]
+    peer.close()
+    assert process.wait() == 0
+
+
+# --- what the recorder says ---------------------------------------------------
+
+
+def told(dead: Record) -> list[tuple[int, str]]:
+    """What the daemon would say of these calls on the first connection."""
+    data = last_words(dead.requests, culprit(dead.death, Exit(None, "SIGABRT")), dead.connections[1].sent)
+    frames = []
+    while data:
+        length = int.from_bytes(data[:4], "big")
+        frames.append(etf.decode(data[4 : 4 + length]))
+        data = data[4 + length :]
+    return [(frame[1], str(frame[2])) for frame in frames[:-1]]
+
+
+def only(requests: list[Request], command: int) -> Request:
+    (found,) = [each for each in requests if each.command == command]
+    return found
+
+
+def test_the_slot_is_kept_until_the_thread_is_back(abandoning: Abandoning) -> None:
+    process = abandoning()
+    peer = process.connect()
+    peer.send(call(1, BLOCK, 0, {KEY: 1}))
+    assert peer.receive() == timeout(1)
+    logged(process, "worker_abandoned")
+    written_off = only(record(process).requests, BLOCK)
+    assert (written_off.state, written_off.seat, written_off.id) == (State.DONE, 1, 1)
+    assert (written_off.abandoned, written_off.told) == (True, True)
+    assert told(record(process)) == []
+    release(peer)
+    logged(process, "worker_back")
+    assert [each for each in record(process).requests if each.command == BLOCK] == []
+
+
+def test_a_fault_after_the_timeout_names_its_request_and_tells_its_caller_nothing_again(
+    abandoning: Abandoning,
+) -> None:
+    process = abandoning()
+    peer, other = process.connect(), process.connect()
+    peer.send(call(1, BLOCK_SEGV, b"this one", {KEY: 1}))
+    assert peer.receive() == timeout(1)
+    peer.send(call(1, SLEEP_UNTIL_CANCELLED, 0, {KEY: 0}), call(2, WAITING, 2, {KEY: 1}))
+    assert peer.receive() == (REPLY, 2, OK)
+    other.send(call(9, RELEASE))
+    assert process.wait() == -signal.SIGSEGV
+    dead = record(process)
+    assert dead.death is not None
+    assert (dead.death.hang, dead.death.signal) == (False, signal.SIGSEGV)
+    assert dead.death.request == only(dead.requests, BLOCK_SEGV)
+    assert dead.death.params == etf.encode(b"this one")[1:]
+    assert told(dead)[:1] == [(1, "interrupted")]  # the one that has its id now
