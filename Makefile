@@ -44,8 +44,9 @@ run: build ## a daemon in the foreground, with the shipped configuration and the
 	@mkdir -p build/run
 	@echo 'Call it from another terminal:'
 	@echo "  $(VENV)/bin/gendriverd call sum sum '[1,2,3,4]'"
+	@echo "  $(VENV)/bin/gendriverd status --admin build/run/admin.sock"
 	@exec $(VENV)/bin/gendriverd serve --config config/gendriverd.toml --listen tcp://127.0.0.1:9900 \
-		--listen unix:$(CURDIR)/build/run/gendriverd.sock --driver-path build/drivers
+		--listen unix:$(CURDIR)/build/run/gendriverd.sock --admin build/run/admin.sock --driver-path build/drivers
 
 check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, strict C with gcc and clang, xref, dialyzer
 	$(VENV)/bin/ruff check .

@@ -22,20 +22,25 @@ DEFAULT_CONNECT = "tcp://127.0.0.1:9900"
 
 TIMEOUT_MAX = 1_000_000
 SWITCH_INTERVAL = 0.0005  # seconds that the writers of logs and reports may hold up the event loop
+# Of [daemon], what can be said outside the file too, and what separates its parts in the environment.
+SETTINGS = (("listen", ","), ("driver_path", ":"), ("log_level", ""), ("log_format", ""), ("host", ""), ("admin", ""))
 EPILOG = """\
 examples:
   gendriverd check --config my.toml                      is it right, do its drivers load?
   gendriverd serve --config my.toml                      run it; Ctrl-C drains and stops
+  gendriverd status                                      how are its instances?
+  gendriverd reload                                      what changed gets new hosts; no call is lost
   gendriverd call sum 1 '[1,2,3,4]'                      call command 1 of the instance sum
   cc $(gendriverd cflags) -shared -o mine.so mine.c      build a driver
 
 environment (flags win over it, it wins over the file):
   GENDRIVERD_LISTEN        addresses, separated by commas
   GENDRIVERD_DRIVER_PATH   directories, separated by colons
+  GENDRIVERD_ADMIN         the socket that reload and status ask
   GENDRIVERD_LOG_LEVEL, GENDRIVERD_LOG_FORMAT, GENDRIVERD_HOST
   GENDRIVERD_DEBUG=1       show a traceback when gendriverd itself fails
 
-exit codes: 0 done, 1 failed, 2 usage, 69 address not available, 77 not permitted, 78 configuration
+exit codes: 0 done, 1 failed, 2 usage, 3 status: no daemon, 69 address not available, 77 not permitted, 78 configuration
 """
 
 
@@ -53,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="run the daemon", description="Run the daemon until SIGTERM or Ctrl-C.")
     _add_config(serve)
     serve.add_argument("--listen", metavar="URL", action="append", help="tcp://HOST:PORT or unix:/PATH; repeatable")
+    serve.add_argument("--admin", metavar="PATH", help="the socket that reload and status ask; empty: none")
     serve.add_argument("--log-format", choices=["auto", "json", "console"], help="auto: json unless on a terminal")
     serve.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
     serve.set_defaults(run=_serve)
@@ -65,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_config(check)
     check.set_defaults(run=_check, listen=None, log_format=None, log_level=None)
+
+    _add_reload_and_status(commands)
 
     call = commands.add_parser(
         "call",
@@ -133,6 +141,28 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _add_reload_and_status(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    reload = commands.add_parser(
+        "reload",
+        help="give instances that differ new hosts",
+        description="Let the running daemon read its configuration anew: instances that differ get new hosts, and no"
+        " call is lost. Returns when they are ready or have failed. With anything wrong in the configuration, nothing"
+        " changes.",
+    )
+    _add_admin(reload, timeout=60.0)
+    reload.add_argument("instance", metavar="INSTANCE", nargs="?", help="this one alone, whether it differs or not")
+    reload.set_defaults(run=_reload)
+
+    status = commands.add_parser(
+        "status",
+        help="how the running daemon's instances are",
+        description="Ask the running daemon how its instances are. Ends with 0 when all are running.",
+    )
+    _add_admin(status, timeout=10.0)
+    status.add_argument("--json", action="store_true", help="all that the daemon answers")
+    status.set_defaults(run=_status)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code; every failure is one sentence on standard error."""
     try:
@@ -163,9 +193,10 @@ def overrides(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[t
         """Paths in the file are relative to it; these, as any argument, to where the command runs."""
         if key == "driver_path" and isinstance(value, list):
             return [str(Path(path).absolute()) for path in value]
-        return str(Path(value).absolute()) if key == "host" and isinstance(value, str) else value
+        named = key in {"host", "admin"} and isinstance(value, str) and value
+        return str(Path(named).absolute()) if named else value
 
-    for key, separator in (("listen", ","), ("driver_path", ":"), ("log_level", ""), ("log_format", ""), ("host", "")):
+    for key, separator in SETTINGS:
         name = f"GENDRIVERD_{key.upper()}"
         text = environ.get(name, "")
         if text:
@@ -197,13 +228,23 @@ def version() -> str:
     return f"{own}\n{done.stdout.strip()}"
 
 
-def _add_config(command: argparse.ArgumentParser) -> None:
+def _add_config_file(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", metavar="FILE", type=Path, default=Path(DEFAULT_CONFIG), help="the configuration (%(default)s)"
     )
+
+
+def _add_config(command: argparse.ArgumentParser) -> None:
+    _add_config_file(command)
     command.add_argument(
         "--driver-path", metavar="DIR", action="append", help="where drivers given by bare name are; may be repeated"
     )
+
+
+def _add_admin(command: argparse.ArgumentParser, timeout: float) -> None:
+    _add_config_file(command)
+    command.add_argument("--admin", metavar="PATH", help="the daemon's admin socket (what the configuration says)")
+    command.add_argument("--timeout", metavar="S", type=_seconds, default=timeout, help="seconds to wait (%(default)s)")
 
 
 def _key(text: str) -> int:
@@ -247,6 +288,26 @@ def _check(options: argparse.Namespace) -> int:
     from gendriverd.config import load
 
     return check_drivers(load(options.config, overrides(options, os.environ)))
+
+
+def _reload(options: argparse.Namespace) -> int:
+    from gendriverd.cli_admin import run_reload
+
+    return run_reload(_admin(options), options.instance, options.timeout)
+
+
+def _status(options: argparse.Namespace) -> int:
+    from gendriverd.cli_admin import run_status
+
+    return run_status(_admin(options), options.timeout, as_json=options.json)
+
+
+def _admin(options: argparse.Namespace) -> str:
+    """Where the daemon is asked. Named by a flag or the environment, the configuration is not read."""
+    from gendriverd.config import load_admin
+
+    named = overrides(options, os.environ).get(("daemon", "admin"))
+    return str(named[1]) if named is not None else load_admin(options.config)
 
 
 def _call(options: argparse.Namespace) -> int:

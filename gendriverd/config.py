@@ -25,6 +25,8 @@ from gendriverd.errors import ConfigError, ExitCode
 from gendriverd.toml_places import KeyPath, place_of, places
 
 DEFAULT_PATH = Path("/etc/gendriverd/gendriverd.toml")
+DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
+SOCKET_PATH_MAX = 107  # bytes: the kernel's bound
 SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -64,6 +66,12 @@ def _exists_as_text(text: str) -> str:
     return text
 
 
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"must be a path, or empty for none, not {text!r}")
+    return text
+
+
 def _bounded(settings: dict[str, str]) -> dict[str, str]:
     total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
     if total > SETTINGS_MAX:
@@ -80,6 +88,7 @@ Size32 = Annotated[int, BeforeValidator(quantities.size), AfterValidator(_u32)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Mode = Annotated[int, BeforeValidator(quantities.mode)]
 Path_ = Annotated[str, AfterValidator(_exists_as_text)]
+PathOrNone = Annotated[str, AfterValidator(_no_nul)]  # empty: none
 Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
 Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
 Flat = Annotated[dict[str, str], BeforeValidator(quantities.flatten), AfterValidator(_bounded)]
@@ -152,6 +161,7 @@ class DaemonConfig(Section):
     )
     insecure: bool = False
     unix_mode: Mode = 0o660
+    admin: PathOrNone = DEFAULT_ADMIN
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     driver_path: Texts = ()
@@ -198,6 +208,19 @@ class Source:
 
 def load(path: Path, overrides: Mapping[KeyPath, tuple[str, object]] = MappingProxyType({})) -> Config:
     """Read, merge, check. `overrides`: (origin, value) by key path, from flags and environment. Raises ConfigError."""
+    return validate(*_read(path, overrides))
+
+
+def load_admin(path: Path, overrides: Mapping[KeyPath, tuple[str, object]] = MappingProxyType({})) -> str:
+    """Where the daemon of this configuration is asked, whatever else is wrong with it. Raises ConfigError."""
+    merged, source = _read(path, overrides)
+    daemon = merged.get("daemon", {})
+    if isinstance(daemon, dict):
+        daemon = {key: value for key, value in daemon.items() if key == "admin"}
+    return validate({"daemon": daemon}, source).daemon.admin
+
+
+def _read(path: Path, overrides: Mapping[KeyPath, tuple[str, object]]) -> tuple[Table, Source]:
     source = Source(path, said={key: origin for key, (origin, _) in overrides.items()})
     merged: Table = {}
     problems: list[str] = []
@@ -220,7 +243,7 @@ def load(path: Path, overrides: Mapping[KeyPath, tuple[str, object]] = MappingPr
         table = merged.setdefault(key[0], {})
         if isinstance(table, dict):  # else it is refused below
             table[key[1]] = value
-    return validate(merged, source)
+    return merged, source
 
 
 def validate(table: Table, source: Source) -> Config:
@@ -231,10 +254,11 @@ def validate(table: Table, source: Source) -> Config:
         details = error.errors(include_url=False)
         problems = [f"{source.where(_key_path(each))}: {_sentence(each)}" for each in details]
         raise ConfigError(sorted(set(problems), key=_by_line)) from None
+    config = _with_absolute_paths(config, source.main.absolute().parent)
     problems = [f"{source.where(key)}: {text}" for key, text in _contradictions(config)]
     if problems:
         raise ConfigError(problems)
-    return _with_absolute_paths(config, source.main.absolute().parent)
+    return config
 
 
 def _with_absolute_paths(config: Config, directory: Path) -> Config:
@@ -250,6 +274,7 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
     paths = {
         "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
         "host": absolute(config.daemon.host),
+        "admin": config.daemon.admin and os.path.normpath(directory / config.daemon.admin),
         "reports_dir": os.path.normpath(directory / config.daemon.reports_dir),
         "snapshots_dir": os.path.normpath(directory / config.daemon.snapshots_dir),
     }
@@ -280,6 +305,10 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """What is wrong only together."""
     if len(set(config.daemon.listen)) != len(config.daemon.listen):
         yield ("daemon", "listen"), "[daemon] listen names an address twice"
+    if config.daemon.admin in {address.path for address in config.daemon.listen if address.path}:
+        yield ("daemon", "admin"), "[daemon] admin is one of the addresses in listen"
+    if len(os.fsencode(config.daemon.admin)) > SOCKET_PATH_MAX:
+        yield ("daemon", "admin"), f"[daemon] admin is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
     for name, instance in config.instances.items():
         limits = instance.limits
         if limits.in_flight_bytes < limits.frame:

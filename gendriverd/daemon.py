@@ -14,19 +14,17 @@ from pathlib import Path
 import trio
 
 from gendriverd import __version__, orphans
+from gendriverd.admin import Admin, open_admin
+from gendriverd.answers import Answers
 from gendriverd.config import Config
-from gendriverd.errors import ConfigError
 from gendriverd.handshake import Handshakes
 from gendriverd.listener import Listener, open_listeners
 from gendriverd.log import Log
+from gendriverd.reload import Reloads
 from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
 from gendriverd.supervisor import Supervisor
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP does not stop, but must not kill either
-# Of [daemon]: what a reload cannot change.
-FIXED = frozenset(
-    {"listen", "insecure", "unix_mode", "log_level", "log_format", "handshake_timeout", "handshake_pending"}
-)
 MARGIN = 10.0  # seconds beyond drain and stop limits until the daemon leaves whatever happens
 
 
@@ -37,11 +35,10 @@ class Daemon:
         path: Path,
         log: Log,
         environ: Mapping[str, str] = os.environ,
-        load: Callable[[], Config] | None = None,
+        *,
+        load: Callable[[], Config],
     ) -> None:
         self._config = config
-        self._load = load  # reads the configuration anew; may block
-        self._reloading = trio.Lock()
         self._path = path
         self._log = log
         self._notifier = Notifier(environ)
@@ -50,6 +47,8 @@ class Daemon:
         self._supervisor = Supervisor(config, log)
         self._turned_away = trio.Event()  # those who were not handed over when the stop came
         self._handshakes = Handshakes(self._supervisor, config.daemon, log)
+        self._reloads = Reloads(config, path, load, self._supervisor, log)
+        self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:
         """Returns when it was told to stop and has. Raises ListenError."""
@@ -64,28 +63,37 @@ class Daemon:
         orphans.inherit()
         with trio.open_signal_receiver(*STOPPING) as signals, trio.open_signal_receiver(signal.SIGCHLD) as children:
             listeners = open_listeners(self._config.daemon, self._passed)
+            admin: list[Listener] = []
             try:
-                await self._serve(listeners, signals, children)
+                admin = open_admin(self._config.daemon.admin, self._log)
+                await self._serve(listeners, admin, signals, children)
             finally:
-                for listener in listeners:
+                for listener in (*listeners, *admin):
                     listener.close()
         self._log.info("stopped")
 
     async def _serve(
-        self, listeners: list[Listener], signals: AsyncIterator[int], children: AsyncIterator[int]
+        self,
+        listeners: list[Listener],
+        admin: list[Listener],
+        signals: AsyncIterator[int],
+        children: AsyncIterator[int],
     ) -> None:
         async with trio.open_nursery() as background:
             background.start_soon(self._stay_alive)
             background.start_soon(orphans.sweep_forever, children, self._log)
             await background.start(self._supervise, background)
             async with trio.open_nursery() as accepting:
+                for listener in admin:
+                    accepting.start_soon(listener.accept_forever, self._admin.serve, background, self._log)
+                    self._log.info("admin_listening", address=listener.address)
                 for listener in listeners:
                     accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
                     self._log.info("listening", address=listener.address)
                 background.start_soon(self._report)
                 await self._wait_for_stop(signals, background)
                 accepting.cancel_scope.cancel()
-            for listener in listeners:
+            for listener in (*listeners, *admin):
                 listener.close()
             self._supervisor.stop()
             background.start_soon(self._force, signals, background.cancel_scope)
@@ -95,33 +103,11 @@ class Daemon:
     async def _wait_for_stop(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
         async for number in signals:
             if number == signal.SIGHUP:
-                background.start_soon(self._reload)
+                background.start_soon(self._reloads.on_signal)
                 continue
             self._log.info("stopping", signal=signal.Signals(number).name)
             self._notifier.stopping()
             return
-
-    async def _reload(self) -> None:
-        """Whatever is wrong leaves everything as it is."""
-        if self._load is None:
-            return
-        async with self._reloading:
-            try:
-                config = await trio.to_thread.run_sync(self._load)
-            except ConfigError as error:
-                self._log.error("reload_failed", problems=str(error).splitlines())
-                return
-            changed = self._config.daemon.model_dump(), config.daemon.model_dump()
-            fixed = sorted(key for key in changed[0] if key in FIXED and changed[0][key] != changed[1][key])
-            if fixed:
-                self._log.warning("reload_needs_restart", settings=fixed)
-            self._log.info("reloading", path=str(self._path))
-            try:
-                await self._supervisor.reload(config)
-            except Exception:  # noqa: BLE001 (a bug of ours is no reason to end the daemon)
-                self._log.exception("reload_error")
-            self._config = config
-            self._log.info("reloaded", status=self._supervisor.status())
 
     async def _supervise(
         self, background: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -132,7 +118,7 @@ class Daemon:
 
     async def _force(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:
         """A second signal, or a stop that takes too long."""
-        limits = self._config.daemon
+        limits = self._reloads.config.daemon
         with trio.move_on_after(limits.drain_timeout + limits.stop_timeout + MARGIN):
             async for number in signals:
                 if number != signal.SIGHUP:

@@ -13,6 +13,7 @@ class ExitCode(IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
+    NOT_RUNNING = 3  # of status alone, as init scripts have it
     UNAVAILABLE = 69
     NO_PERMISSION = 77
     CONFIG = 78
@@ -43,6 +44,14 @@ class ListenError(GendriverdError):
     def __init__(self, sentence: str, exit_code: ExitCode = ExitCode.UNAVAILABLE) -> None:
         super().__init__(sentence)
         self.exit_code = exit_code
+
+
+class AddressTaken(ListenError):
+    """Another process answers there."""
+
+
+class UnknownInstance(GendriverdError):
+    """A person named an instance that is not there."""
 
 
 class LaunchError(GendriverdError):

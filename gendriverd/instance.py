@@ -38,6 +38,7 @@ class Instance:
         self.name = name
         self.config = config
         self.generation = 0  # of the host that was started last
+        self.deaths = 0  # hosts that ended unasked
         self.last_exit: str | None = None
         self.ended = trio.Event()  # its run() is over
         self._daemon = daemon
@@ -79,7 +80,7 @@ class Instance:
 
     def succeed(self, old: Instance) -> None:
         """This one takes over the name of another: generations go on."""
-        self.generation, self.last_exit = old.generation, old.last_exit
+        self.generation, self.last_exit, self.deaths = old.generation, old.last_exit, old.deaths
 
     def differs(self, config: InstanceConfig) -> bool:
         """Whether a reload must put another in its place: it was configured otherwise, its driver's file is another
@@ -119,6 +120,10 @@ class Instance:
         """What a host of it said of itself, while one runs."""
         return next((k.life.ready for k in self.keepers if k.life is not None and k.life.ready is not None), None)
 
+    def hosts(self) -> list[dict[str, object]]:
+        """For `gendriverd status`."""
+        return [about for keeper in self.keepers if (about := keeper.about()) is not None]
+
     async def wait_ready(self) -> Lifetime:
         """The host that the next client is passed to. Raises HandshakeRefused when none will come; bound it."""
         while True:
@@ -153,9 +158,11 @@ class Instance:
         self.generation += 1
         return self.generation
 
-    def died(self, last_exit: str) -> None:
+    def ended_host(self, last_exit: str, *, asked: bool) -> None:
         self.last_exit = last_exit
-        self._deaths.append(trio.current_time())
+        if not asked:
+            self.deaths += 1
+            self._deaths.append(trio.current_time())
 
     def spent(self) -> str | None:
         """One budget for all hosts: which of them a deadly request meets is chance."""

@@ -54,8 +54,8 @@ class Parent(Protocol):
     async def driver(self) -> Snapshot:
         """The file to load. Raises LaunchError."""
 
-    def died(self, last_exit: str) -> None:
-        """A host has died, or ended."""
+    def ended_host(self, last_exit: str, *, asked: bool) -> None:
+        """A host has died, or left as it was asked to."""
 
     def spent(self) -> str | None:
         """Why no host of it is to be started any more, after a death; None: go on."""
@@ -147,6 +147,15 @@ class Keeper:
         """Its host takes clients now."""
         return self.state is State.RUNNING and self.life is not None and not self.life.leaving
 
+    def about(self) -> dict[str, object] | None:
+        """Its host, for `gendriverd status`."""
+        life = self.life
+        if life is None:
+            return None
+        ready_for = round(trio.current_time() - life.ready_at, 3) if life.ready else None
+        about = {"pid": life.host.pid, "generation": life.generation, "state": self.state.value}
+        return {**about, "ready_for": ready_for, "connections": life.clients}
+
     def _step(self, event: Event) -> None:
         self.state = NEXT[self.state, event]
         self.tried = self.tried or self.state is not State.STARTING
@@ -210,6 +219,7 @@ class Keeper:
 
     def _on_dead(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
         """Its clients have heard. Where the next host comes at once, its process starts while all else is tidied up."""
+        self.life = None
         ending = self._ending(life, end, driver, log)
         if self._plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
             self._unwritten.append((self._describe(life, end, driver, ending), log))
@@ -243,7 +253,7 @@ class Keeper:
             text = life.refusal.replace(driver.file, driver.original)
             return self._judge(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")
         last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
-        self._parent.died(last_exit)
+        self._parent.ended_host(last_exit, asked=asked)
         reason = f"driver {driver.original}: {last_exit}" if life.ready is None else last_exit
         level = log.info if asked and end.code == 0 else log.warning
         level("host_exited", code=end.code, signal=end.signal, reason=reason, **_about_culprit(life.culprit))

@@ -21,7 +21,7 @@ from pathlib import Path
 import trio
 
 from gendriverd.config import DaemonConfig
-from gendriverd.errors import ExitCode, ListenError
+from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.log import Log
 from gendriverd.quantities import Address
 
@@ -77,7 +77,7 @@ def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener
 def _configured(config: DaemonConfig) -> Iterator[Listener]:
     for address in config.listen:
         if address.path:
-            yield _open_unix(address, config.unix_mode)
+            yield open_unix(address, config.unix_mode)
         else:
             yield from _open_tcp(address, insecure=config.insecure)
 
@@ -116,7 +116,8 @@ def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
         )
 
 
-def _open_unix(address: Address, mode: int) -> Listener:
+def open_unix(address: Address, mode: int) -> Listener:
+    """Raises ListenError; AddressTaken when somebody answers there."""
     path = Path(address.path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # nobody gets in between bind and chmod
@@ -174,7 +175,7 @@ def _remove_stale(path: Path) -> None:
             return
         except TimeoutError:  # its backlog is full: somebody is there
             pass
-    raise ListenError(f"cannot listen on unix:{path}: another process answers there; is gendriverd running already?")
+    raise AddressTaken(f"cannot listen on unix:{path}: another process answers there; is gendriverd running already?")
 
 
 def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
@@ -227,7 +228,13 @@ def _peer_name(client: trio.socket.SocketType, peer: object) -> str:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return str(Address(str(peer[0]), int(peer[1]), ""))
     try:
-        pid, uid, _ = struct.unpack("3i", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        pid, uid = credentials(client)
     except OSError:
         return "unix:"
     return f"unix:pid={pid},uid={uid}"
+
+
+def credentials(client: trio.socket.SocketType) -> tuple[int, int]:
+    """Process and user behind a unix socket. Raises OSError."""
+    pid, uid, _ = struct.unpack("iII", client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid

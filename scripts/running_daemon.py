@@ -96,6 +96,11 @@ class RunningDaemon:
     def unix_url(self) -> str:
         return next(address for address in self.addresses() if address.startswith("unix:"))
 
+    @property
+    def admin(self) -> str:
+        """The path of its admin socket."""
+        return str(self.wait_event("admin_listening")["address"]).removeprefix("unix:")
+
     def host_pid(self, instance: str) -> int:
         """The process of the instance's newest host."""
         started = [e for e in self.events if e.get("event") == "host_started" and e.get("instance") == instance]
@@ -241,6 +246,7 @@ def running_daemon(
         host = os.environ.get("GENDRIVERD_HOST", "")
         own = {
             "listen": listen,
+            "admin": f"{short}/admin.sock",
             "log_format": "json",
             "log_level": "debug",
             "host": host,

@@ -223,7 +223,7 @@ def test_sigterm_answers_what_runs_and_ends_with_0(daemon: Daemon, tmp_path: Pat
 def test_a_killed_daemon_leaves_no_host(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'[daemon]\nlisten = ["unix:{tmp_path}/s"]\nlog_format = "json"\nlog_level = "debug"\n'
+        f'[daemon]\nlisten = ["unix:{tmp_path}/s"]\nadmin = ""\nlog_format = "json"\nlog_level = "debug"\n'
         f'[instances.gate]\ndriver = "{driver_path("gate")}"\n[instances.gate.settings]\ngate = "{tmp_path}/gate"\n'
     )
     os.mkfifo(tmp_path / "gate")

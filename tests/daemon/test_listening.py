@@ -158,7 +158,9 @@ def test_systemd_hears_ready_when_all_is_settled_then_life_signs_then_stopping(t
 def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(
-        configuration({"listen": ["unix:/nowhere/at/all"], "log_format": "json"}, {"e": {"driver": "echo.so"}})
+        configuration(
+            {"listen": ["unix:/nowhere/at/all"], "admin": "", "log_format": "json"}, {"e": {"driver": "echo.so"}}
+        )
     )
     with socket.create_server(("127.0.0.1", 0)) as passed:
         port = passed.getsockname()[1]

@@ -163,7 +163,7 @@ def test_a_driver_that_cannot_run_twice_is_stopped_before_the_new_one_starts(
     service = Reloadable(daemon, tmp_path, {"a": one(drivers, **keys)})
     with connect(service.running.tcp_url, "a") as client:
         service.write({"a": one(drivers, overlap=False, settings={"who": "bert"})})
-        service.reload()
+        service.reload("reloading")  # it is over when the client has left
         moved(client, 2)
         assert client.call(1, b"who") == (OK, b"bert")
     order = [event["event"] for event in service.running.events if event["event"] in {"host_started", "host_exited"}]

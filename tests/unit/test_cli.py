@@ -18,7 +18,9 @@ def test_help_shows_examples_and_every_command(capsys: pytest.CaptureFixture[str
         cli.main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert all(word in said for word in ("serve", "check", "call", "cflags", "examples:", "exit codes"))
+    assert all(
+        word in said for word in ("serve", "check", "reload", "status", "call", "cflags", "examples:", "exit codes")
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,11 @@ def test_a_daemon_that_is_no_table_is_said_whatever_the_flags(tmp_path: Path) ->
 def test_directories_of_flags_are_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     options = cli.parser().parse_args(["serve", "--driver-path", "here"])
-    said = cli.overrides(options, {"GENDRIVERD_HOST": "bin/host"})
+    said = cli.overrides(options, {"GENDRIVERD_HOST": "bin/host", "GENDRIVERD_ADMIN": "a.sock"})
     assert said["daemon", "driver_path"][1] == [str(tmp_path / "here")]
     assert said["daemon", "host"][1] == str(tmp_path / "bin/host")
+    assert said["daemon", "admin"][1] == str(tmp_path / "a.sock")
+    assert cli.overrides(argparse.Namespace(admin=""), {})["daemon", "admin"][1] == ""
 
 
 @pytest.mark.parametrize("timeout", ["inf", "nan", "-1", "1e300", "soon"])

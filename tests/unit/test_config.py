@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd.config import DaemonConfig, InstanceConfig, Limits, load
+from gendriverd.config import DaemonConfig, InstanceConfig, Limits, load, load_admin
 from gendriverd.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -41,6 +41,10 @@ def problems(path: Path) -> str:
         (ONE + "[instances.sum.limits]\nqueue_ = 1\n", "[instances.sum.limits] has no setting 'queue_'"),
         (ONE + "[instances.sum.limits]\nframe = 'lots'\n", "[instances.sum.limits] frame must be a number of bytes"),
         ("[daemon]\nlisten = ['localhost:1']\n" + ONE, "must be an address such as 'tcp://127.0.0.1:9900'"),
+        ("[daemon]\nadmin = 5\n" + ONE, "c.toml:2: [daemon] admin must be a valid string, not 5"),
+        ('[daemon]\nadmin = "a\\u0000"\n' + ONE, "c.toml:2: [daemon] admin must be a path, or empty for none"),
+        ("[daemon]\nadmin = '" + "x" * 108 + "'\n" + ONE, "c.toml:2: [daemon] admin is longer than the 107 bytes"),
+        ("[daemon]\nlisten = ['unix:/s']\nadmin = '/s'\n" + ONE, "c.toml:3: [daemon] admin is one of the addresses"),
         ("[daemon]\nhandshake_timeout = 'soon'\n" + ONE, "handshake_timeout must be a duration"),
         ("[deamon]\n" + ONE, "'deamon'; did you mean 'daemon'?"),
         ("[instances.sum\n", "c.toml:1"),
@@ -82,6 +86,22 @@ def test_a_mistake_in_a_drop_in_names_the_drop_in(tmp_path: Path) -> None:
     path = write(tmp_path / "c.toml", ONE)
     write(tmp_path / "conf.d/x.toml", "\n[instances.sum]\nthreds = 3\n")
     assert f"{tmp_path}/conf.d/x.toml:3: [instances.sum] has no setting 'threds'" in problems(path)
+
+
+@pytest.mark.parametrize(("said", "found"), [("a.sock", "{}/a.sock"), ("../b", "{}/b"), ("/run/c", "/run/c"), ("", "")])
+def test_the_admin_socket_lies_where_the_file_says_relative_to_it(tmp_path: Path, said: str, found: str) -> None:
+    path = write(tmp_path / "c.toml", f"[daemon]\nadmin = '{said}'\n" + ONE)
+    expected = found.format(tmp_path.parent if said.startswith("..") else tmp_path)
+    assert load(path).daemon.admin == load_admin(path) == expected
+
+
+def test_the_admin_socket_is_found_whatever_else_is_wrong(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.toml", "[daemon]\nadmin = '/a'\nlistne = 5\n[nonsense]\n")
+    assert load_admin(path) == "/a"
+    assert load_admin(write(tmp_path / "d.toml", "[nonsense]\n")) == DaemonConfig().admin
+    for wrong in ("daemon = 5", "[daemon]\nadmin = 5", "[daemon"):
+        with pytest.raises(ConfigError, match=r"e\.toml"):
+            load_admin(write(tmp_path / "e.toml", wrong))
 
 
 def shipped() -> dict[str, dict[str, object]]:

@@ -25,9 +25,10 @@ LAYERS = [
     ["keeper"],
     ["instance"],
     ["supervisor"],
-    ["handshake"],
-    ["listener"],
-    ["daemon", "check", "client", "cli_call", "cli_reports", "replay"],
+    ["handshake", "reload"],
+    ["listener", "admin"],
+    ["answers"],
+    ["daemon", "check", "client", "cli_admin", "cli_call", "cli_reports", "replay"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""A reload, from the question to what became of each instance: for SIGHUP and for `gendriverd reload`, one at a time.
+
+Whatever is wrong with the configuration leaves everything as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from gendriverd.config import Config, DaemonConfig
+from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
+from gendriverd.log import Log
+from gendriverd.supervisor import Outcome, Supervisor
+
+# Of [daemon]: what a reload cannot change.
+FIXED = frozenset(
+    {"listen", "insecure", "unix_mode", "admin", "log_level", "log_format", "handshake_timeout", "handshake_pending"}
+)
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What came of it."""
+
+    outcomes: dict[str, Outcome]
+    fixed: list[str]  # settings of [daemon] that differ, and take effect at the next start
+
+
+class Reloads:
+    """`load` reads the configuration anew; it may block."""
+
+    def __init__(
+        self, config: Config, path: Path, load: Callable[[], Config], supervisor: Supervisor, log: Log
+    ) -> None:
+        self.config = config  # the newest
+        self._started = config.daemon
+        self._path = path
+        self._load = load
+        self._supervisor = supervisor
+        self._log = log
+        self._one = trio.Lock()
+
+    async def on_signal(self) -> None:
+        """What is wrong is in the log."""
+        try:
+            await self.reload("SIGHUP")
+        except GendriverdError:
+            pass
+        except Exception:  # noqa: BLE001 (a bug of ours is no reason to end the daemon)
+            self._log.exception("reload_error")
+
+    async def reload(self, by: str, only: str | None = None) -> Reloaded:
+        """Of all that differ, or of `only` one. Raises ConfigError, UnknownInstance; nothing has changed then."""
+        async with self._one:
+            config = await self._read(by, only)
+            fixed = _fixed(self._started, config.daemon)
+            if fixed:
+                self._log.warning("reload_needs_restart", settings=fixed)
+            about = {} if only is None else {"instance": only}
+            self._log.info("reloading", path=str(self._path), by=by, **about)
+            self.config = config
+            outcomes = await self._supervisor.reload(config, only)
+            self._log.info("reloaded", status=self._supervisor.status())
+            return Reloaded(outcomes, fixed)
+
+    async def _read(self, by: str, only: str | None) -> Config:
+        try:
+            config = await trio.to_thread.run_sync(self._load)
+        except ConfigError as error:
+            self._log.error("reload_failed", by=by, problems=list(error.problems))
+            raise
+        known = config.enabled().keys() | self._supervisor.instances.keys()
+        if only is not None and only not in known:
+            names = ", ".join(sorted(known)) or "none"
+            raise UnknownInstance(f"there is no instance {only!r:.80}; the instances are: {names}")
+        return config
+
+
+def _fixed(old: DaemonConfig, new: DaemonConfig) -> list[str]:
+    return sorted(key for key in FIXED if getattr(old, key) != getattr(new, key))
