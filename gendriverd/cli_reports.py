@@ -6,7 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,9 @@ def _told(report: Report) -> Iterator[str]:
     for each in others:
         where = f"worker {each.get('worker')}{' (abandoned)' if each.get('abandoned') else ''}"
         yield f"  {_command(each)}, {where}, for {each.get('running_ms')} ms, {each.get('peer')}"
+    if report.get("loop_busy_ms") is not None:
+        yield f"its loop: at work without a pause for {report['loop_busy_ms']} ms when it was put down"
+    yield from _commands(report.get("commands") or [])
     usage = report.get("usage")
     if usage:
         seconds = f"{usage['user_s']:.3f} s user, {usage['system_s']:.3f} s system"
@@ -81,6 +84,22 @@ def _told(report: Report) -> Iterator[str]:
     yield "its last lines:"
     for line in report.get("log", []):
         yield "  " + " ".join(f"{key}={value}" for key, value in line.items())
+
+
+def _commands(commands: list[dict[str, Any]]) -> Iterator[str]:
+    if not commands:
+        return
+    heads = ("calls", "casts", "failed", "waited: p50", "p99", "max", "ran: p50", "p99", "max")
+    yield "what had run, by command; times in ms:"
+    yield _row("command", heads)
+    for each in commands:
+        name = "(others)" if each.get("number") is None else each.get("name") or str(each["number"])
+        times = [each[part].get(share) for part in ("queued_ms", "running_ms") for share in ("p50", "p99", "max")]
+        yield _row(name, [each.get("calls"), each.get("casts"), each.get("failed"), *times])
+
+
+def _row(name: str, cells: Sequence[object]) -> str:
+    return f"  {name:20}" + "".join(f" {'-' if cell is None else cell:>11}" for cell in cells)
 
 
 def _about(request: dict[str, Any]) -> Iterator[str]:

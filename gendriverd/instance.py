@@ -14,12 +14,13 @@ import trio
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
 from gendriverd.errors import HandshakeRefused
-from gendriverd.keeper import Keeper, Plan
+from gendriverd.keeper import Keeper
 from gendriverd.launch import find_driver
 from gendriverd.lifetime import Lifetime
 from gendriverd.log import Log
 from gendriverd.messages import Ready
 from gendriverd.snapshot import Snapshot, Stamp, stamp_of, take
+from gendriverd.start import Plan
 from gendriverd.states import HOPELESS, State
 
 # What its keepers are makes the instance the first of these that any of them is.

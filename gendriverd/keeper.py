@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 import trio
@@ -22,27 +21,18 @@ import trio
 from gendriverd import orphans, reports
 from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
-from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
-from gendriverd.errors import HostGone, LaunchError
-from gendriverd.etf import Atom, Term
-from gendriverd.launch import Exit, Host, find_host, launch
+from gendriverd.errors import LaunchError
+from gendriverd.launch import Exit
 from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
-from gendriverd.recorder import Recorder
+from gendriverd.reporter import Pending, Reporter
 from gendriverd.snapshot import Snapshot
+from gendriverd.start import Plan, Started, start
 from gendriverd.states import NEXT, Event, State
+from gendriverd.statistics import Statistics
 
 EXIT_REFUSED = 100
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What each host of an instance is made of."""
-
-    name: str
-    config: InstanceConfig
-    daemon: DaemonConfig
 
 
 class Parent(Protocol):
@@ -74,16 +64,6 @@ class Ending:
     spent: str | None = None  # why there is none
 
 
-@dataclass(frozen=True)
-class Started:
-    """A host that was told to start."""
-
-    generation: int
-    driver: Snapshot
-    host: Host
-    recorder: Recorder
-
-
 class Keeper:
     def __init__(self, plan: Plan, parent: Parent, log: Log, background: Background) -> None:
         self.state = State.STOPPED
@@ -95,7 +75,7 @@ class Keeper:
         self._log = log
         self._background = background
         self._stop = trio.Event()
-        self._unwritten: list[tuple[Callable[[], reports.Report], Log]] = []
+        self._reporter = Reporter(plan.daemon, background)
         self._backoff = Backoff(**plan.config.restart.model_dump(exclude={"budget", "budget_time"}))
         self._failures = 0
         self._successor: Started | None = None
@@ -106,9 +86,8 @@ class Keeper:
             await self._keep_running()
         finally:
             if self._successor is not None:
-                self._successor.recorder.close()
-                self._successor.host.discard()
-            self._write_reports()
+                self._successor.discard()
+            self._reporter.write()
 
     async def _keep_running(self) -> None:
         if self._stop.is_set():
@@ -130,7 +109,7 @@ class Keeper:
             about = {"failures": self._failures, "delay": round(ending.delay, 3), "reason": ending.reason}
             self._log.warning("instance_backoff", **about)
             if ending.delay > 0:
-                self._write_reports()
+                self._reporter.write()
                 with trio.move_on_after(ending.delay):
                     await self._stop.wait()
             if self._stop.is_set():
@@ -162,7 +141,7 @@ class Keeper:
         self._parent.changed()
 
     async def _be_fatal(self, reason: str) -> None:
-        self._write_reports()
+        self._reporter.write()
         self._log.error("instance_failed", reason=reason)
         await self._stop.wait()
         self._step(Event.STOP)
@@ -182,7 +161,7 @@ class Keeper:
 
     async def _live(self) -> Ending:
         plan = self._plan
-        started, self._successor = self._successor or self._launch(await self._parent.driver()), None
+        started, self._successor = self._successor or self._start(await self._parent.driver()), None
         log = self._log.bind(generation=started.generation)
         self.life = life = Lifetime(started.generation, started.host, started.recorder, log, self._background)
         patience = Patience(plan.daemon.drain_timeout, plan.daemon.stop_timeout, plan.config.heartbeat)
@@ -190,7 +169,7 @@ class Keeper:
 
         def on_dead(end: Exit) -> None:
             nonlocal ending
-            ending = self._on_dead(life, end, started.driver, log)
+            ending = self._on_dead(started, life, end, log)
 
         try:
             async with trio.open_nursery() as nursery:
@@ -202,30 +181,25 @@ class Keeper:
             orphans.sweep(log)
         return ending
 
-    def _launch(self, driver: Snapshot) -> Started:
+    def _start(self, driver: Snapshot) -> Started:
         """Raises LaunchError."""
-        plan, limits, generation = self._plan, self._plan.config.limits, self._parent.next_generation()
-        recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
-        start = start_message(plan.name, plan.config, plan.daemon, driver.file, generation)
-        try:
-            host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
-        except LaunchError:
-            recorder.close()
-            raise
-        with contextlib.suppress(HostGone):  # its death says the rest
-            host.channel.send_first(Atom("start"), start, passed=recorder.fd)
-        self._log.debug("host_started", generation=generation, pid=host.pid, driver=driver.original)
-        return Started(generation, driver, host, recorder)
+        started = start(self._plan, driver, self._parent.next_generation())
+        self._log.debug(
+            "host_started", generation=started.generation, pid=started.host.pid, driver=started.driver.original
+        )
+        return started
 
-    def _on_dead(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
+    def _on_dead(self, dead: Started, life: Lifetime, end: Exit, log: Log) -> Ending:
         """Its clients have heard. Where the next host comes at once, its process starts while all else is tidied up."""
         self.life = None
-        ending = self._ending(life, end, driver, log)
+        ending = self._ending(life, end, dead.driver, log)
         if self._plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
-            self._unwritten.append((self._describe(life, end, driver, ending), log))
+            self._reporter.remember(Pending(self._describe(life, end, dead.driver, ending), dead.recorder, log))
+        else:
+            dead.recorder.close()
         if ending.event is Event.EXITED and ending.spent is None and ending.delay == 0 and not self._stop.is_set():
             with contextlib.suppress(LaunchError):  # it is tried again, and then it is said
-                self._successor = self._launch(driver)
+                self._successor = self._start(dead.driver)
         return ending
 
     def _judge(self, event: Event, reason: str, lived: float = 0.0) -> Ending:
@@ -245,7 +219,7 @@ class Keeper:
         if self.life is not None and self.life.ready is not None:
             ready, about = self.life.ready, {"generation": self.life.generation, "threads": self._plan.config.threads}
             self._log.info("instance_ready", **about, abi=ready.abi, source=ready.source)
-        self._write_reports()
+        self._reporter.write()
 
     def _ending(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
         asked = self.state is State.STOPPING
@@ -260,10 +234,13 @@ class Keeper:
         lived = trio.current_time() - life.ready_at if life.ready else 0.0
         return self._judge(Event.EXITED, reason, lived)
 
-    def _describe(self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending) -> Callable[[], reports.Report]:
+    def _describe(
+        self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending
+    ) -> Callable[[Statistics], reports.Report]:
         """A report of the death, once it is called: it reads the driver's file."""
         return functools.partial(
             reports.make,
+            loop_busy=life.loop_busy,
             when=datetime.now(UTC),
             now=time.monotonic_ns(),
             instance=self._plan.name,
@@ -281,50 +258,6 @@ class Keeper:
             lines=list(life.lines),
             full=self._plan.daemon.reports == "full",
         )
-
-    def _write_reports(self) -> None:
-        """Of the hosts that died: when the next one is ready, or has to be waited for. Its clients come first."""
-        while self._unwritten:
-            self._background(self._report, *self._unwritten.pop(0))
-
-    async def _report(self, describe: Callable[[], reports.Report], log: Log) -> None:
-        directory, most = Path(self._plan.daemon.reports_dir), self._plan.daemon.reports_max
-        try:
-            written = await trio.to_thread.run_sync(lambda: reports.write(directory, describe(), most))
-            log.info("report_written", report=written.stem, path=str(written))
-        except OSError as error:
-            log.warning("report_not_written", path=str(directory), reason=error.strerror)
-        except Exception:
-            log.exception("report_error")
-
-
-def start_message(
-    name: str, config: InstanceConfig, daemon: DaemonConfig, driver: str, generation: int
-) -> dict[Term, Term]:
-    """The map of {start, Map}: docs/control-channel.md."""
-    numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
-    numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
-    numbers["linger_ms"] = round(config.limits.linger * 1000)
-    return {
-        Atom("name"): name.encode(),
-        Atom("generation"): generation,
-        Atom("driver"): driver.encode("utf-8", "surrogateescape"),
-        Atom("threads"): config.threads,
-        Atom("max_run"): round((config.max_run or 0) * 1000),
-        Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
-        Atom("max_abandoned"): config.max_abandoned if config.on_hang == "abandon" else 0,
-        Atom("cores"): int(config.cores),
-        Atom("log_level"): Atom(daemon.log_level),
-        Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
-        Atom("limits"): {Atom(key): number for key, number in numbers.items()},
-    }
-
-
-def make_recorder(queue: int, threads: int, connections: int) -> Recorder:
-    try:
-        return Recorder(queue, threads, connections)
-    except OSError as error:
-        raise LaunchError(f"cannot make a recorder: {error.strerror}", permanent=False) from error
 
 
 def _about_culprit(guilt: Guilt | None) -> dict[str, object]:

@@ -61,6 +61,7 @@ class Lifetime:
         self._recorder = recorder
         self.record = Record({}, [], None)  # as its death left it
         self.peers: dict[int, str] = {}  # of the connections then
+        self.loop_busy: float | None = None  # seconds, when it was put down for want of a sign; None: its loop waited
         self.mapped: list[tuple[int, int, int, str]] = []  # its code, when it was ready
         self.lines: deque[dict[str, object]] = deque(maxlen=LINES_KEPT)  # its last
         self.ready: Ready | None = None
@@ -161,6 +162,7 @@ class Lifetime:
                 await self._beat.wait()
                 self._log.debug("heartbeat")
             if scope.cancelled_caught:
+                self.loop_busy = self._recorder.loop_busy()
                 self._kill(f"its loop did not answer for {limit:g} s")
                 return
             await trio.sleep(limit / 2)
@@ -297,6 +299,5 @@ class Lifetime:
         finally:
             self._leaving = True
             self.host.close()
-            self._recorder.close()
         self._log_dropped()
         self._connections.drop()

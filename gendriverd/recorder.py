@@ -2,6 +2,7 @@
 """The recorder: memory that a host writes and the daemon reads when the host is dead (host/recorder.h has the layout).
 
 Nothing in it is trusted: it is copied, then checked, and what does not fit makes all of it worthless (`Untrusted`).
+Its statistics, and since when its loop is busy, may be asked for at any time before that.
 The size is sealed before the host starts, so that no host can shorten it under the daemon's eyes.
 """
 
@@ -11,21 +12,30 @@ import fcntl
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import cache
 
-MAGIC, LAYOUT = 0x43524447, 2
+from gendriverd import statistics
+from gendriverd.statistics import Statistics
+
+MAGIC, LAYOUT = 0x43524447, 3
 SPARE = 352  # slots beyond what may wait or run
 NONE = 0xFFFFFFFF
 HEADER, CONN, SLOT = 4096, 32, 256
-_HEAD = struct.Struct("<IIIIQI")
+_HEAD = struct.Struct("<IIIIQII")
 _KEY_AT = 24
 _DEATH_AT = 32
 _DEATH = struct.Struct("<IIiiIIQQIIII")
-PARAMS = 1 << 20  # bytes at the end: the params of the request that did it
+PARAMS = 1 << 20  # bytes behind the slots: the params of the request that did it
+_PAGE = 4096  # behind them, from the next one on, are the statistics of each seat
 _TRACE_MAX = 32
+_LOOP_AT = _DEATH_AT + _DEATH.size + _TRACE_MAX * 8
+_LOOP = struct.Struct("<Q")
+_COMMANDS_AT = _LOOP_AT + _LOOP.size
+_COMMANDS = struct.Struct(f"<I{statistics.COMMANDS}i")
 _CONN = struct.Struct("<QQI")
 _SLOT = struct.Struct("<QQQQQQIIIIII")
 _WORD_AT, _PARAMS_AT = 48, 72
@@ -112,7 +122,10 @@ class Recorder:
     def __init__(self, queue: int, threads: int, connections: int) -> None:
         self.slots = queue + threads + SPARE
         self.connections = connections
-        self.size = HEADER + connections * CONN + self.slots * SLOT + PARAMS
+        self.seats = threads
+        self._params_at = HEADER + connections * CONN + self.slots * SLOT
+        self._seats_at = -(-(self._params_at + PARAMS) // _PAGE) * _PAGE
+        self.size = self._seats_at + threads * statistics.SEAT
         self._key = int.from_bytes(os.urandom(4), "little")
         self.fd = os.memfd_create("gendriverd-recorder", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -124,21 +137,45 @@ class Recorder:
             raise
 
     def close(self) -> None:
+        """No reader may be at work."""
         os.close(self.fd)
+        self.fd = -1
 
     def read(self) -> Record:
         """What is there now. Raises Untrusted."""
         head = os.pread(self.fd, HEADER, 0)
-        magic, *about = _HEAD.unpack_from(head)
-        if magic == 0:  # the host died before it opened its recorder
+        if not self._is_open(head):  # the host died before
             return Record({}, [], None)
-        if (magic, *about) != (MAGIC, LAYOUT, self.slots, self.connections, self.size, self._key):
-            raise Untrusted("the head is overwritten")
         slots = dict(self._used_slots())
         death = _death(head, slots)
         if death is not None and death.request is not None and death.kept == death.request.params_len:
-            death = replace(death, params=os.pread(self.fd, death.kept, self.size - PARAMS))
+            death = replace(death, params=os.pread(self.fd, death.kept, self._params_at))
         return Record(dict(self._connections()), list(slots.values()), death)
+
+    def statistics(self) -> Statistics:
+        """What has run until now; takes a moment where there are many threads and commands. Raises Untrusted."""
+        head = os.pread(self.fd, HEADER, 0)
+        if not self._is_open(head):
+            return Statistics()
+        count, *numbers = _COMMANDS.unpack_from(head, _COMMANDS_AT)
+        if count > len(numbers):
+            raise Untrusted("the number of commands is overwritten")
+        return statistics.read(self.fd, self._seats_at, self.seats, numbers[:count])
+
+    def loop_busy(self) -> float | None:
+        """For how many seconds the host's loop has been at work. None: it waits, or there is no sense in its word."""
+        since = _LOOP.unpack(os.pread(self.fd, _LOOP.size, _LOOP_AT))[0]
+        now = time.monotonic_ns()
+        return (now - since) / 1e9 if 0 < since <= now else None
+
+    def _is_open(self, head: bytes) -> bool:
+        """False: the host has not come to it yet."""
+        said = _HEAD.unpack_from(head)
+        if said[0] == 0:
+            return False
+        if said != (MAGIC, LAYOUT, self.slots, self.connections, self.size, self._key, self.seats):
+            raise Untrusted("the head is overwritten")
+        return True
 
     def _connections(self) -> Iterator[tuple[int, Sent]]:
         table = os.pread(self.fd, self.connections * CONN, HEADER)
@@ -166,8 +203,8 @@ class Recorder:
 
     def _words(self, begin: int) -> list[int]:
         """Of each slot its word without the tag."""
-        with mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ) as memory, memoryview(memory).cast("I") as all_of_it:
-            said = all_of_it[(begin + _WORD_AT) // 4 : (begin + self.slots * SLOT) // 4 : SLOT // 4].tobytes()
+        with mmap.mmap(self.fd, self._params_at, prot=mmap.PROT_READ) as memory, memoryview(memory).cast("I") as table:
+            said = table[(begin + _WORD_AT) // 4 : (begin + self.slots * SLOT) // 4 : SLOT // 4].tobytes()
         key = struct.pack("<I", self._key << _TAG_SHIFT & 0xFFFFFFFF) * self.slots
         plain = int.from_bytes(said, "little") ^ _tags(self.slots) ^ int.from_bytes(key, "little")
         return memoryview(plain.to_bytes(len(said), "little")).cast("I").tolist()

@@ -22,6 +22,7 @@ from typing import Any
 from gendriverd.aftermath import Guilt
 from gendriverd.launch import Exit, Host
 from gendriverd.recorder import Death, Record, Request, State
+from gendriverd.statistics import Command, Statistics, Timing
 
 MODULES_MAX = 256
 LINES_MAX = 50  # of the host's last words
@@ -41,6 +42,7 @@ def modules(pid: int) -> list[tuple[int, int, int, str]]:
 
 
 def make(
+    statistics: Statistics,
     *,
     when: datetime,
     now: int,
@@ -53,6 +55,7 @@ def make(
     end: Exit,
     reason: str,
     record: Record,
+    loop_busy: float | None,
     guilt: Guilt | None,
     peers: Mapping[int, str],
     mapped: Sequence[tuple[int, int, int, str]],
@@ -79,6 +82,8 @@ def make(
         "culprit_unknown": None if guilt is not None else _why_unknown(death, end),
         "running": [_request(request, names, peers, now) for request in running],
         "queued": sum(request.state is State.QUEUED for request in record.requests),
+        "loop_busy_ms": _ms(loop_busy),
+        "commands": [_command(each, names) for each in statistics.commands.values()],
         "usage": _usage(host),
         "log": list(lines)[-LINES_MAX:],
     }
@@ -142,10 +147,9 @@ def _files(directory: Path) -> Iterator[Path]:
 
 def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str], now: int) -> dict[str, Any]:
     started = request.started_at or now
-    name = next((name for name, number in names.items() if number == request.command), None)
     return {
         "command": request.command,
-        "name": name,
+        "name": _name(request.command, names),
         "kind": "call" if request.call else "cast",
         "id": request.id if request.call else None,
         "number": request.number,
@@ -157,6 +161,30 @@ def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str
         "params_bytes": request.params_len,
         "abandoned": request.abandoned,
     }
+
+
+def _name(command: int | None, names: Mapping[str, int]) -> str | None:
+    return next((name for name, number in names.items() if number == command), None)
+
+
+def _command(command: Command, names: Mapping[str, int]) -> dict[str, Any]:
+    return {
+        "name": _name(command.number, names),
+        "number": command.number,
+        "calls": command.calls,
+        "casts": command.casts,
+        "failed": command.failed,
+        "queued_ms": _quantiles(command.waited),
+        "running_ms": _quantiles(command.ran),
+    }
+
+
+def _quantiles(timing: Timing) -> dict[str, float | None]:
+    return {"p50": _ms(timing.quantile(0.5)), "p99": _ms(timing.quantile(0.99)), "max": _ms(timing.most)}
+
+
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1e3, 4)
 
 
 def _params(request: Request, death: Death | None, *, full: bool) -> dict[str, Any]:

@@ -29,7 +29,8 @@ HOST = ROOT / "gendriverd" / "host"
 INCLUDE = ROOT / "gendriverd" / "include"
 BIN = ROOT / "gendriverd" / "_bin"
 SHIPPED_DRIVERS = (ROOT / "examples/echo", ROOT / "examples/sum")
-PURE = ("etf.c", "envelope.c", "term_get.c", "term_put.c")  # of the host: what unit tests and fuzzers link
+# Of the host: what unit tests and fuzzers link.
+PURE = ("etf.c", "envelope.c", "term_get.c", "term_put.c", "recorder.c", "stats.c")
 
 STRICT = ("-Wall", "-Wextra", "-Werror")
 COMMON = ("-std=gnu11", "-g", "-pthread", "-fno-omit-frame-pointer", f"-ffile-prefix-map={ROOT}=.")

@@ -13,8 +13,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "clock.h"
 #include "driver.h"
 #include "etf.h"
+#include "recorder.h"
 #include "running.h"
 #include "term.h"
 
@@ -69,6 +71,7 @@ bench_free(struct bench *b)
 static void
 put_error(struct bench *b, const char *name)
 {
+	b->erred = true;
 	gd_out_reset(&b->out);
 	gd_put_tuple(&b->out, 2);
 	gd_put_atom(&b->out, "error");
@@ -141,6 +144,7 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 	gd_res_t res;
 
 	*answer = (struct answer){ 0 };
+	b->erred = false;
 	running_set(r, b->seat);
 	if (!b->began) {
 		guarded_here = b->guarded;
@@ -157,6 +161,7 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 	if (d->legacy)
 		res.buf[0] = (char)131;
 	d->table.dispatch(&req, &res, d->state, b->state);
+	b->ended_at = now_ns();
 	b->out = res.out;
 	if (d->legacy)
 		answer_from_buffer(b, &req, &res, answer);
@@ -169,6 +174,15 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 		gd_log(GD_WARNING, "bad_reply: not one whole term, a number that is none, or over"
 		    " the limit reply");
 	running_set(NULL, 0);
+}
+
+void
+bench_count(const struct bench *b, const struct request *r, const struct answer *answer)
+{
+	stats_add(b->seat, &(struct sample){
+		.cmd = r->cmd, .call = r->syn, .failed = b->erred || answer->failed != NULL,
+		.queued_at = r->record->queued_at, .started_at = b->started_at, .ended_at = b->ended_at,
+	});
 }
 
 void

@@ -119,6 +119,7 @@ extern struct conns {
 	uint32_t used;			/* loop: slots that were ever in use */
 	uint32_t open;			/* loop */
 	size_t timed;			/* loop: connections in LINGER */
+	uint64_t taken_at;		/* loop: ns, when the frames that are just taken were there */
 	bool stopping;			/* loop */
 	bool fed;			/* loop: it gave requests back to the pool itself */
 	bool starving;			/* loop: a connection waits for that */

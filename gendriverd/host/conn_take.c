@@ -46,7 +46,7 @@ set_options(struct request *r, struct conn *c, const struct envelope *e, bool sy
 	r->record->cmd = (uint32_t)e->cmd;
 	r->record->flags = syn ? SLOT_CALL : 0;
 	r->record->started_at = 0;
-	r->record->queued_at = now_ns();
+	r->record->queued_at = conns.taken_at;
 	r->slot = c->slot;
 	r->generation = c->generation;
 	r->cmd = e->cmd;
@@ -239,6 +239,7 @@ conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken)
 	size_t at = 0;
 	enum taken code = TAKEN;
 
+	conns.taken_at = now_ns();	/* one look for many */
 	while (code == TAKEN && len - at >= FRAME_HEAD) {
 		size_t size = frame_length(data + at);
 		if (size > conns.start->limits.frame) {

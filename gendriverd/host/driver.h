@@ -43,6 +43,8 @@ struct bench {
 	bool began;		/* thread_init ran */
 	gd_out out;		/* reused from request to request */
 	char *guarded;		/* the original's reply buffer, a guard behind it */
+	bool erred;		/* the last run's answer is {error, ..} */
+	uint64_t started_at, ended_at;	/* of the last run, in ns of CLOCK_MONOTONIC */
 };
 
 int bench_init(struct bench *b, const struct driver *d, unsigned seat);	/* 0 or -1: no memory */
@@ -52,6 +54,8 @@ void bench_free(struct bench *b);	/* runs thread_destroy where thread_init ran *
  * when answer->own was taken, bench_taken says so. */
 void bench_run(struct bench *b, struct request *r, struct answer *answer);
 void bench_taken(struct bench *b);
+/* Once after each run, by the thread that still holds the seat: r counts in the statistics. */
+void bench_count(const struct bench *b, const struct request *r, const struct answer *answer);
 
 /* The original's reply buffer: see driver_realloc in erl_driver_api.c. */
 #define LEGACY_REPLY 65536

@@ -22,6 +22,7 @@
 #include "control.h"
 #include "log.h"
 #include "loop.h"
+#include "recorder.h"
 #include "term.h"
 #include "worker.h"
 
@@ -299,9 +300,11 @@ serve(void)
 			ms = ms < 0 || left < ms ? left : ms;
 		}
 		watch_control(control_flush());
+		recorder_loop(now, LOOP_WAITS);
 		n = epoll_wait(loop.epoll, events, EVENTS, ms);
 		if (n < 0 && errno != EINTR)
 			abort();	/* a driver has closed what is ours */
+		recorder_loop(now_ns(), 0);
 		for (int i = 0; i < n; i++) {
 			if (events[i].data.u64 == CONTROL_TOKEN)
 				on_control(events[i].events);

@@ -67,7 +67,7 @@ main(int argc, char **argv)
 	if (control_start(&start, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
-	    start.limits.connections) != 0)
+	    start.limits.connections, start.threads) != 0)
 		return control_refuse("the recorder is not of the size that the limits ask for");
 	limit_core(start.cores != 0);
 	if (crash_stack_new() != 0 || crash_watch() != 0)
@@ -77,8 +77,10 @@ main(int argc, char **argv)
 	driver.reply_limit = start.limits.reply;
 	if (control_watch() != 0)
 		return 111;
-	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0
-	    || driver_open(&driver, why, sizeof(why)) != 0)
+	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0)
+		return control_refuse(why);
+	stats_open(driver.table.commands);
+	if (driver_open(&driver, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	code = loop_run(&start, &driver);
 	crash_unwatch();

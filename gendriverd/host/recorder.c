@@ -6,19 +6,33 @@
 
 #include "recorder.h"
 
+#define PAGE 4096	/* bytes; where they are larger a seat only shares its first and last */
+
 _Static_assert(sizeof(struct slot) == 256, "recorder.py knows it so");
 _Static_assert(sizeof(struct conn_record) == 32, "recorder.py knows it so");
 _Static_assert(sizeof(struct recorder) == 4096, "recorder.py knows it so");
+_Static_assert(sizeof(struct stats_entry) == 1752, "statistics.py knows it so");
+_Static_assert(sizeof(struct stats_seat) == STATS_SEAT, "statistics.py knows it so");
 
 static struct recorder *here;
 static struct conn_record *conns;
 static struct slot *slots;
+static struct stats_seat *seats;
+
+/* Where the seats' statistics begin. */
+static uint64_t
+seats_at(uint32_t n_slots, uint32_t n_conns)
+{
+	uint64_t end = sizeof(struct recorder) + (uint64_t)n_conns * sizeof(struct conn_record)
+	    + (uint64_t)n_slots * sizeof(struct slot) + RECORDER_PARAMS;
+
+	return (end + PAGE - 1) / PAGE * PAGE;
+}
 
 uint64_t
-recorder_size(uint32_t n_slots, uint32_t n_conns)
+recorder_size(uint32_t n_slots, uint32_t n_conns, uint32_t n_seats)
 {
-	return sizeof(struct recorder) + (uint64_t)n_conns * sizeof(struct conn_record)
-	    + (uint64_t)n_slots * sizeof(struct slot) + RECORDER_PARAMS;
+	return seats_at(n_slots, n_conns) + (uint64_t)n_seats * sizeof(struct stats_seat);
 }
 
 /* Not the state alone: bits that differ from slot to slot, and from host to host. */
@@ -45,9 +59,9 @@ map(int fd, uint64_t size)
 }
 
 int
-recorder_open(int fd, uint32_t n_slots, uint32_t n_conns)
+recorder_open(int fd, uint32_t n_slots, uint32_t n_conns, uint32_t n_seats)
 {
-	uint64_t size = recorder_size(n_slots, n_conns);
+	uint64_t size = recorder_size(n_slots, n_conns, n_seats);
 	struct recorder *r = map(fd, size);
 
 	if (r == MAP_FAILED)
@@ -55,13 +69,15 @@ recorder_open(int fd, uint32_t n_slots, uint32_t n_conns)
 	here = r;
 	conns = (struct conn_record *)(r + 1);
 	slots = (struct slot *)(conns + n_conns);
+	seats = (struct stats_seat *)((char *)r + seats_at(n_slots, n_conns));
 	r->layout = RECORDER_LAYOUT;
 	r->slots = n_slots;
 	r->conns = n_conns;
+	r->seats = n_seats;
 	r->size = size;
 	for (uint32_t i = 0; i < n_slots; i++)
 		slot_set(&slots[i], SLOT_FREE, 0);
-	r->magic = RECORDER_MAGIC;
+	atomic_store_explicit(&r->magic, RECORDER_MAGIC, memory_order_release);
 	return 0;
 }
 
@@ -87,6 +103,18 @@ struct conn_record *
 recorder_conn(uint32_t index)
 {
 	return &conns[index];
+}
+
+struct stats_seat *
+recorder_seat(uint32_t index)
+{
+	return &seats[index];
+}
+
+void
+recorder_loop(uint64_t now, uint64_t waits)
+{
+	atomic_store_explicit(&here->loop, now | waits, memory_order_relaxed);
 }
 
 uint32_t

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The recorder: what the daemon finds when this process has died. Memory that the
- * daemon made, sealed and mapped; it is read only after the death, and nothing in
- * it is trusted. gendriverd/recorder.py is its reader, and a test holds the two
- * layouts together.
+ * daemon made, sealed and mapped; nothing in it is trusted. While this process lives
+ * only statistics (stats.h) and the loop's word are read. gendriverd/recorder.py is
+ * its reader, and a test holds the two layouts together.
  *
  * A slot tells of one request, in one word: QUEUED until a worker takes it out,
  * RUNNING from before dispatch, DONE from before the first byte of its reply can
@@ -14,6 +14,8 @@
  *
  * A connection's entry tells how many bytes the kernel took, and of the send under
  * way. A dying thread finishes its sendmsg, but not what comes after it.
+ *
+ * The loop's word tells since when the loop is busy, or waits.
  */
 #ifndef HOST_RECORDER_H
 #define HOST_RECORDER_H
@@ -23,8 +25,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "stats.h"
+
 #define RECORDER_MAGIC 0x43524447u	/* "GDRC" */
-#define RECORDER_LAYOUT 2
+#define RECORDER_LAYOUT 3
 #define RECORDER_INLINE 183	/* bytes of params kept in their slot */
 #define RECORDER_TRACE 32
 #define RECORDER_PARAMS (1u << 20)	/* bytes: of the params of the request that did it */
@@ -90,15 +94,22 @@ struct death {
 };
 
 struct recorder {
-	uint32_t magic, layout;
+	_Atomic uint32_t magic;		/* set last: what follows is there */
+	uint32_t layout;
 	uint32_t slots, conns;
 	uint64_t size;			/* of all of it */
 	uint32_t key;			/* the tags' */
-	uint32_t reserved;
+	uint32_t seats;
 	struct death death;
-	unsigned char pad[4096 - 32 - sizeof(struct death)];
-	/* struct conn_record[conns], then struct slot[slots], then RECORDER_PARAMS bytes */
+	_Atomic uint64_t loop;		/* ns of CLOCK_MONOTONIC: busy since then, or LOOP_WAITS; 0: not yet begun */
+	_Atomic uint32_t command_count;	/* set last */
+	int32_t commands[STATS_COMMANDS];	/* whose entries the first of each seat are, in this order */
+	unsigned char pad[4096 - 44 - sizeof(struct death) - STATS_COMMANDS * sizeof(int32_t)];
+	/* struct conn_record[conns], then struct slot[slots], then RECORDER_PARAMS bytes,
+	 * then, from the next page on, struct stats_seat[seats] */
 };
+
+#define LOOP_WAITS 0x8000000000000000ull	/* loop: it waits for events since then */
 
 #define RECORDER_ABANDONED 64	/* threads written off, at most */
 /* More than can wait or run: the loop's cache, replies on their way out, and those. */
@@ -110,22 +121,25 @@ recorder_slots(uint32_t queue, uint32_t threads)
 	return queue + threads + RECORDER_SPARE;
 }
 
-/* Map fd, made for so many slots and connections; fd -1: memory of this process alone,
+/* Map fd, made for so many slots, connections and seats; fd -1: memory of this process alone,
  * which nobody will read. 0, or -1: too small, or no memory. fd is closed. */
-int recorder_open(int fd, uint32_t slots, uint32_t conns);
+int recorder_open(int fd, uint32_t slots, uint32_t conns, uint32_t seats);
 /* Bytes for so many. */
-uint64_t recorder_size(uint32_t slots, uint32_t conns);
+uint64_t recorder_size(uint32_t slots, uint32_t conns, uint32_t seats);
 
 struct recorder *recorder_here(void);
 struct slot *recorder_slot(uint32_t index);
 unsigned char *recorder_params(void);
 struct conn_record *recorder_conn(uint32_t index);
+struct stats_seat *recorder_seat(uint32_t index);
 uint32_t slot_index(const struct slot *s);
 
 /* Number to word; for workers and the loop. Release: what was written before is there. */
 void slot_set(struct slot *s, enum slot_state state, unsigned seat);
 /* The same for one that ran: its seat stays. */
 void slot_done(struct slot *s);
+/* Loop. It is busy from now on, or (LOOP_WAITS) waits. */
+void recorder_loop(uint64_t now, uint64_t waits);
 /* Over the fields that say which call it is. */
 uint32_t slot_check(const struct slot *s);
 

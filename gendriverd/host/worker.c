@@ -157,7 +157,7 @@ dispatch(struct worker *w, struct request *r, struct answer *answer)
 {
 	enum stage stage = RUNS;
 
-	r->record->started_at = now_ns();
+	r->record->started_at = w->bench.started_at = now_ns();
 	slot_set(r->record, SLOT_RUNNING, w->seat->number);
 	atomic_store(&w->stage, RUNS);	/* not before: of a deposed thread the loop writes the record */
 	bench_run(&w->bench, r, answer);
@@ -179,7 +179,9 @@ run(struct pool *p, struct worker *w, struct request *r)
 	pthread_mutex_unlock(&p->lock);
 	if (answer.failed != NULL) {
 		request_clear(r);
-	} else if (!dispatch(w, r, &answer)) {
+	} else if (dispatch(w, r, &answer)) {
+		bench_count(&w->bench, r, &answer);
+	} else {
 		pthread_mutex_lock(&p->lock);
 		set_returned(p, r);
 		return;

@@ -23,6 +23,7 @@ from test_reload import Reloadable
 OK = Atom("ok")
 Daemon = Callable[..., RunningDaemon]
 HANG, SLEEP_UNTIL_CANCELLED, RELEASE, HANG_QUIET, HANG_DEAF, BLOCK_SEGV = 10, 11, 13, 18, 25, 26
+LOOP_WAITS = 10  # of the gate driver
 ABANDON: dict[str, object] = {"on_hang": "abandon", "max_run_of": {"hang": "100ms", "block_segv": "100ms"}}
 
 
@@ -80,6 +81,20 @@ def test_without_a_limit_a_callers_own_timeout_kills_nobody(daemon: Daemon, driv
     assert not [event for event in running.events if event["event"] == "host_exited"]
     os.kill(running.host_pid("crash"), signal.SIGKILL)
     running.wait_event("host_exited", instance="crash")
+
+
+def test_the_report_says_for_how_long_a_loop_was_busy(daemon: Daemon, drivers: Path, tmp_path: Path) -> None:
+    """The driver's balance waits, which it must never do."""
+    os.mkfifo(tmp_path / "gate")
+    settings = {"gate": str(tmp_path / "gate"), "marks": str(tmp_path / "marks")}
+    gate = {"driver": drivers / "test/gate.so", "heartbeat": "500ms", "settings": settings}
+    running = daemon({"gate": gate})
+    with welcomed(running.tcp_url, b"gate") as raw:
+        raw.sock.sendall(etf.frame((Atom("call"), 1, LOOP_WAITS)))
+        assert heard_to_the_end(raw) == [GOODBYE]  # it was never taken
+    report = json.loads(Path(running.wait_event("report_written")["path"]).read_text())
+    assert 200 < report["loop_busy_ms"] < 60_000
+    assert "its loop did not answer" in report["reason"]
 
 
 @pytest.mark.parametrize("stopped", [True, False])

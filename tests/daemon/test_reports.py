@@ -55,6 +55,10 @@ def test_the_request_that_did_it_is_named(daemon: Daemon, drivers: Path, how: st
     assert culprit["params"] is None  # it may hold secrets
     assert {each["id"] for each in report["running"]} == {1, 4}
     assert report["culprit_unknown"] is None
+    (ran,) = report["commands"]  # the others have not come back
+    assert (ran["name"], ran["calls"], ran["casts"], ran["failed"]) == ("waiting", 1, 0, 0)
+    assert 0 < ran["running_ms"]["p50"] <= ran["running_ms"]["max"]
+    assert report["loop_busy_ms"] is None
 
 
 @pytest.mark.parametrize("how", UNKNOWN)
@@ -90,6 +94,7 @@ def test_a_person_can_read_it(
         assert "segv+0x" in said  # the function it happened in
         assert "dispatch+0x" in said  # and who called it
         assert "others: 1 running, 1 waiting" in said
+        assert "what had run, by command" in said
     assert cli.main([*directory, "show", "nobody"]) == 1
     assert "no report 'nobody'" in capsys.readouterr().err
     assert cli.main(["reports", "--dir", str(tmp_path / "none")]) == 0

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""Starting a host of an instance: its recorder, its process, and the message that tells it what to be."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+
+from gendriverd.config import DaemonConfig, InstanceConfig
+from gendriverd.errors import HostGone, LaunchError
+from gendriverd.etf import Atom, Term
+from gendriverd.launch import Host, find_host, launch
+from gendriverd.recorder import Recorder
+from gendriverd.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each host of an instance is made of."""
+
+    name: str
+    config: InstanceConfig
+    daemon: DaemonConfig
+
+
+@dataclass(frozen=True)
+class Started:
+    """A host that was told to start. The recorder is to be closed when all of it is read."""
+
+    generation: int
+    driver: Snapshot
+    host: Host
+    recorder: Recorder
+
+    def discard(self) -> None:
+        """It is not needed: end it."""
+        self.recorder.close()
+        self.host.discard()
+
+
+def start(plan: Plan, driver: Snapshot, generation: int) -> Started:
+    """Raises LaunchError."""
+    limits = plan.config.limits
+    recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
+    message = start_message(plan, driver.file, generation)
+    try:
+        host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
+    except LaunchError:
+        recorder.close()
+        raise
+    with contextlib.suppress(HostGone):  # its death says the rest
+        host.channel.send_first(Atom("start"), message, passed=recorder.fd)
+    return Started(generation, driver, host, recorder)
+
+
+def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:
+    """The map of {start, Map}: docs/control-channel.md."""
+    config = plan.config
+    numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
+    numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
+    numbers["linger_ms"] = round(config.limits.linger * 1000)
+    return {
+        Atom("name"): plan.name.encode(),
+        Atom("generation"): generation,
+        Atom("driver"): driver.encode("utf-8", "surrogateescape"),
+        Atom("threads"): config.threads,
+        Atom("max_run"): round((config.max_run or 0) * 1000),
+        Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
+        Atom("max_abandoned"): config.max_abandoned if config.on_hang == "abandon" else 0,
+        Atom("cores"): int(config.cores),
+        Atom("log_level"): Atom(plan.daemon.log_level),
+        Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
+        Atom("limits"): {Atom(key): number for key, number in numbers.items()},
+    }
+
+
+def make_recorder(queue: int, threads: int, connections: int) -> Recorder:
+    try:
+        return Recorder(queue, threads, connections)
+    except OSError as error:
+        raise LaunchError(f"cannot make a recorder: {error.strerror}", permanent=False) from error
