@@ -38,10 +38,10 @@ class Channel:
     def close(self) -> None:
         self._socket.close()
 
-    def send_first(self, *message: Term, passed: int) -> None:
-        """Before any other: there is room, and nobody needs to wait. Raises HostGone."""
+    def send_first(self, *message: Term, passed: int | None = None) -> None:
+        """Before any other, a few: there is room, and nobody needs to wait. Raises HostGone."""
         try:
-            self._end.sendmsg([_encoded(message)], _descriptor(passed))
+            self._end.sendmsg([_encoded(message)], [] if passed is None else _descriptor(passed))
         except OSError as error:
             raise HostGone(_why(error)) from error
 

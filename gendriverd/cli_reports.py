@@ -65,6 +65,8 @@ def _told(report: Report) -> Iterator[str]:
         yield f"request: {_command(culprit)}, told {culprit.get('outcome')}"
         yield from _about(culprit)
         yield f"  params: {_params(culprit)}"
+        if culprit.get("quarantined"):
+            yield "  this request is refused from now on (quarantine)"
     fault = report.get("fault")
     if fault is not None:
         yield f"fault: address {fault.get('address')}, si_code {fault.get('si_code')}, thread {fault.get('thread')}"

@@ -145,6 +145,8 @@ class InstanceConfig(Section):
     heartbeat: Beat = 30.0
     max_run: Run | None = None
     max_run_of: dict[str, Run] = Field(default_factory=dict)
+    quarantine: Annotated[int, Field(ge=0, le=1000)] = 0
+    quarantine_time: Limit = 3600.0
     on_hang: OnHang = "restart"
     max_abandoned: Annotated[int, Field(ge=1, le=64)] = 8  # host/recorder.h has room for so many
     settings: Flat = Field(default_factory=dict)

@@ -14,13 +14,15 @@ import trio
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
 from gendriverd.errors import HandshakeRefused
+from gendriverd.etf import Term
 from gendriverd.keeper import Keeper
 from gendriverd.launch import find_driver
 from gendriverd.lifetime import Lifetime
 from gendriverd.log import Log
 from gendriverd.messages import Ready
+from gendriverd.quarantine import Fingerprint, Quarantine
 from gendriverd.snapshot import Snapshot, Stamp, stamp_of, take
-from gendriverd.start import Plan
+from gendriverd.start import Plan, quarantine_message
 from gendriverd.states import HOPELESS, State
 
 # What its keepers are makes the instance the first of these that any of them is.
@@ -48,6 +50,8 @@ class Instance:
         self.keepers = [Keeper(plan, self, self._log, background) for _ in range(config.processes + config.spares)]
         self._in_service: list[Keeper] = []
         self._deaths: deque[float] = deque(maxlen=config.restart.budget or 1)
+        self._quarantine = Quarantine(config.quarantine, config.quarantine_time)
+        self._background = background
         self._snapshot: Snapshot | None = None
         self._taking = trio.Lock()
         self._stamp: Stamp | None = None
@@ -82,6 +86,7 @@ class Instance:
     def succeed(self, old: Instance) -> None:
         """This one takes over the name of another: generations go on."""
         self.generation, self.last_exit, self.deaths = old.generation, old.last_exit, old.deaths
+        self._quarantine.succeed(old._quarantine, trio.current_time())
 
     def differs(self, config: InstanceConfig) -> bool:
         """Whether a reload must put another in its place: it was configured otherwise, its driver's file is another
@@ -164,6 +169,22 @@ class Instance:
         if not asked:
             self.deaths += 1
             self._deaths.append(trio.current_time())
+
+    def killed(self, killer: Fingerprint) -> bool:
+        now = trio.current_time()
+        entry = self._quarantine.died(killer, now)
+        if entry is None:
+            return False
+        about = {"command": killer.command, "params_sha256": killer.sha256.hex(), "params_bytes": killer.length}
+        seconds = self.config.quarantine_time
+        self._log.warning("request_quarantined", **about, deaths=entry.deaths, seconds=seconds)
+        for keeper in self.keepers:
+            self._background(keeper.refuse, quarantine_message(entry, now))
+        return True
+
+    def refused(self) -> list[tuple[Term, ...]]:
+        now = trio.current_time()
+        return [quarantine_message(entry, now) for entry in self._quarantine.entries(now)]
 
     def spent(self) -> str | None:
         """One budget for all hosts: which of them a deadly request meets is chance."""

@@ -22,10 +22,12 @@ from gendriverd import orphans, reports
 from gendriverd.aftermath import Guilt
 from gendriverd.backoff import Backoff
 from gendriverd.connections import Background
-from gendriverd.errors import LaunchError
+from gendriverd.errors import HostGone, LaunchError
+from gendriverd.etf import Term
 from gendriverd.launch import Exit
 from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
+from gendriverd.quarantine import Fingerprint, fingerprint
 from gendriverd.reporter import Pending, Reporter
 from gendriverd.snapshot import Snapshot
 from gendriverd.start import Plan, Started, start
@@ -33,6 +35,7 @@ from gendriverd.states import NEXT, Event, State
 from gendriverd.statistics import Statistics
 
 EXIT_REFUSED = 100
+PATIENCE = 5.0  # seconds for a host to take a message that nothing depends on
 
 
 class Parent(Protocol):
@@ -46,6 +49,12 @@ class Parent(Protocol):
 
     def ended_host(self, last_exit: str, *, asked: bool) -> None:
         """A host has died, or left as it was asked to."""
+
+    def killed(self, killer: Fingerprint) -> bool:
+        """A request has killed its host. True: from now on it is refused."""
+
+    def refused(self) -> list[tuple[Term, ...]]:
+        """What a new host is told to refuse."""
 
     def spent(self) -> str | None:
         """Why no host of it is to be started any more, after a death; None: go on."""
@@ -135,6 +144,12 @@ class Keeper:
         about = {"pid": life.host.pid, "generation": life.generation, "state": self.state.value}
         return {**about, "ready_for": ready_for, "connections": life.clients}
 
+    async def refuse(self, message: tuple[Term, ...]) -> None:
+        """Tell its host."""
+        if self.life is not None:
+            with contextlib.suppress(HostGone), trio.move_on_after(PATIENCE):
+                await self.life.host.channel.send(*message)
+
     def _step(self, event: Event) -> None:
         self.state = NEXT[self.state, event]
         self.tried = self.tried or self.state is not State.STARTING
@@ -183,7 +198,7 @@ class Keeper:
 
     def _start(self, driver: Snapshot) -> Started:
         """Raises LaunchError."""
-        started = start(self._plan, driver, self._parent.next_generation())
+        started = start(self._plan, driver, self._parent.next_generation(), self._parent.refused())
         self._log.debug(
             "host_started", generation=started.generation, pid=started.host.pid, driver=started.driver.original
         )
@@ -193,8 +208,12 @@ class Keeper:
         """Its clients have heard. Where the next host comes at once, its process starts while all else is tidied up."""
         self.life = None
         ending = self._ending(life, end, dead.driver, log)
+        killer = fingerprint(life.record, life.culprit)
+        refused = killer is not None and self._parent.killed(killer)
         if self._plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
-            self._reporter.remember(Pending(self._describe(life, end, dead.driver, ending), dead.recorder, log))
+            self._reporter.remember(
+                Pending(self._describe(life, end, dead.driver, ending, refused), dead.recorder, log)
+            )
         else:
             dead.recorder.close()
         if ending.event is Event.EXITED and ending.spent is None and ending.delay == 0 and not self._stop.is_set():
@@ -235,12 +254,13 @@ class Keeper:
         return self._judge(Event.EXITED, reason, lived)
 
     def _describe(
-        self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending
+        self, life: Lifetime, end: Exit, driver: Snapshot, ending: Ending, refused: bool
     ) -> Callable[[Statistics], reports.Report]:
         """A report of the death, once it is called: it reads the driver's file."""
         return functools.partial(
             reports.make,
             loop_busy=life.loop_busy,
+            quarantined=refused,
             when=datetime.now(UTC),
             now=time.monotonic_ns(),
             instance=self._plan.name,

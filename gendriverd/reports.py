@@ -55,6 +55,7 @@ def make(
     end: Exit,
     reason: str,
     record: Record,
+    quarantined: bool,
     loop_busy: float | None,
     guilt: Guilt | None,
     peers: Mapping[int, str],
@@ -88,7 +89,8 @@ def make(
         "log": list(lines)[-LINES_MAX:],
     }
     if guilt is not None:
-        report["culprit"] |= {"outcome": guilt.reason, **_params(guilt.request, death, full=full)}
+        report["culprit"] |= {"outcome": guilt.reason, "quarantined": quarantined}
+        report["culprit"] |= _params(guilt.request, death, full=full)
     if death is not None:
         report["fault"] = {
             "address": hex(death.address),

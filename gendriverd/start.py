@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.errors import HostGone, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Host, find_host, launch
+from gendriverd.quarantine import Entry
 from gendriverd.recorder import Recorder
 from gendriverd.snapshot import Snapshot
 
@@ -38,8 +40,8 @@ class Started:
         self.host.discard()
 
 
-def start(plan: Plan, driver: Snapshot, generation: int) -> Started:
-    """Raises LaunchError."""
+def start(plan: Plan, driver: Snapshot, generation: int, refused: Iterable[tuple[Term, ...]] = ()) -> Started:
+    """`refused`: what the host is told of its quarantine before it gets a client. Raises LaunchError."""
     limits = plan.config.limits
     recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
     message = start_message(plan, driver.file, generation)
@@ -50,7 +52,15 @@ def start(plan: Plan, driver: Snapshot, generation: int) -> Started:
         raise
     with contextlib.suppress(HostGone):  # its death says the rest
         host.channel.send_first(Atom("start"), message, passed=recorder.fd)
+        for words in refused:
+            host.channel.send_first(*words)
     return Started(generation, driver, host, recorder)
+
+
+def quarantine_message(entry: Entry, now: float) -> tuple[Term, ...]:
+    """{quarantine, Cmd, Length, Hash, Ms}"""
+    known = entry.fingerprint
+    return Atom("quarantine"), known.command, known.length, known.sha256, round((entry.until - now) * 1000)
 
 
 def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:

@@ -10,6 +10,8 @@
 #include "conn.h"
 #include "envelope.h"
 #include "frame.h"
+#include "log.h"
+#include "quarantine.h"
 
 #define TURN_STEPS 20000	/* terms validated a turn: well under a millisecond */
 #define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */
@@ -166,18 +168,34 @@ answer_pong(struct conn *c, uint32_t id)
 }
 
 static enum taken
-refuse_call(struct conn *c, uint32_t id)
+refuse_call(struct conn *c, uint32_t id, const char *reason)
 {
 	bool taken;
 
 	pthread_mutex_lock(&c->lock);
 	if (!(taken = ids_find(&c->calls, id) != NULL))
-		conn_put_failed(c, id, "bad_request");
+		conn_put_failed(c, id, reason);
 	pthread_mutex_unlock(&c->lock);
 	if (!taken)
 		return TAKEN;
 	conn_close_with(c, "duplicate_id");
 	return ENDED;
+}
+
+/* A cast that is not run: nobody hears of it, so it is logged, now and then. */
+static void
+drop_cast(int cmd)
+{
+	static uint64_t dropped, said_at;	/* loop; ns */
+	uint64_t now = now_ns();
+
+	dropped++;
+	if (said_at != 0 && now - said_at < 1000000000)
+		return;
+	const struct log_number numbers[] = { { "command", (uint64_t)cmd }, { "casts", dropped } };
+	log_numbers(GD_WARNING, "cast_quarantined", numbers, 2);
+	said_at = now;
+	dropped = 0;
 }
 
 static enum taken
@@ -187,15 +205,21 @@ take_message(struct conn *c, const unsigned char *frame, size_t len, struct queu
 	int code = envelope_parse(&c->check, frame, len, &e);
 
 	if (code == ENV_BAD_REQUEST)
-		return e.kind == ENV_CALL ? refuse_call(c, e.id) : TAKEN;
+		return e.kind == ENV_CALL ? refuse_call(c, e.id, "bad_request") : TAKEN;
 	if (code != 0) {
 		conn_close_with(c, "bad_envelope");
 		return ENDED;
 	}
 	switch (e.kind) {
 	case ENV_CALL:
+		if (quarantine_holds(e.cmd, e.params, e.params_len))
+			return refuse_call(c, e.id, "quarantined");
 		return take_call(c, frame, len, &e, batch);
 	case ENV_CAST:
+		if (quarantine_holds(e.cmd, e.params, e.params_len)) {
+			drop_cast(e.cmd);
+			return TAKEN;
+		}
 		return take_cast(c, frame, len, &e, batch);
 	case ENV_CANCEL:
 		take_cancel(c, e.id, batch);

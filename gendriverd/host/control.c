@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The control channel of control.h. */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "control.h"
 #include "log.h"
 #include "recorder.h"
@@ -183,6 +185,25 @@ get_conn(gd_in *in, struct control_message *m)
 	return 0;
 }
 
+/* Cmd, Length, Hash, Ms. */
+static int
+get_quarantined(gd_in *in, struct quarantined *q)
+{
+	const void *digest;
+	uint64_t ms;
+	int64_t cmd;
+	size_t len;
+
+	if (gd_get_i64(in, &cmd) != 0 || cmd < INT_MIN || cmd > INT_MAX || gd_get_u64(in, &q->len) != 0
+	    || gd_get_binary(in, &digest, &len) != 0 || len != SHA256_SIZE
+	    || gd_get_u64(in, &ms) != 0 || ms > UINT32_MAX * 1000ull)
+		return -1;
+	q->cmd = (int)cmd;
+	memcpy(q->digest, digest, SHA256_SIZE);
+	q->until = now_ns() + ms * 1000000;
+	return 0;
+}
+
 bool
 control_receive(struct control_message *m)
 {
@@ -205,6 +226,9 @@ control_receive(struct control_message *m)
 		m->kind = CONTROL_LEVEL;
 	else if (gd_get_atom_is(&in, "ping") == 0 && arity == 2 && gd_get_u64(&in, &m->number) == 0)
 		m->kind = CONTROL_PING;
+	else if (gd_get_atom_is(&in, "quarantine") == 0 && arity == 5
+	    && get_quarantined(&in, &m->quarantined) == 0)
+		m->kind = CONTROL_QUARANTINE;
 	return true;
 }
 

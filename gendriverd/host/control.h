@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "gd_term.h"
+#include "quarantine.h"
 #include "start.h"
 
 #define CONTROL_FD 3
@@ -18,13 +19,15 @@
 
 enum control_kind {
 	CONTROL_NONE,		/* nothing there (or something this release does not know) */
-	CONTROL_CONN, CONTROL_DRAIN, CONTROL_STOP, CONTROL_LEVEL, CONTROL_PING
+	CONTROL_CONN, CONTROL_DRAIN, CONTROL_STOP, CONTROL_LEVEL, CONTROL_PING,
+	CONTROL_QUARANTINE
 };
 
 struct control_message {
 	enum control_kind kind;
 	uint64_t number;	/* conn, ping */
 	uint32_t ms;		/* drain, stop */
+	struct quarantined quarantined;	/* quarantine */
 	int level;		/* level */
 	int fd;			/* conn: the receiver's to close; -1: it did not come */
 	char peer[128];		/* conn: cut to fit */

@@ -203,6 +203,9 @@ obey(struct control_message *m)
 	case CONTROL_PING:
 		say_number("pong", m->number);
 		break;
+	case CONTROL_QUARANTINE:
+		quarantine_add(&m->quarantined);
+		break;
 	case CONTROL_NONE:
 		break;
 	}

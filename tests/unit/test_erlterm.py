@@ -131,6 +131,8 @@ def canonical(term: object) -> object:
             return tuple(canonical(item) for item in term)
         case dict():
             return {key: canonical(value) for key, value in term.items()}
+        case ImproperList(elements, tail):
+            return ImproperList(tuple(canonical(item) for item in elements), canonical(tail))
     return term
 
 

@@ -21,6 +21,7 @@ LAYERS = [
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
     ["recorder"],
     ["aftermath", "orphans"],
+    ["quarantine"],
     ["reports", "connections", "start"],
     ["lifetime", "reporter"],
     ["keeper"],
@@ -59,7 +60,7 @@ def test_a_module_imports_nothing_above_it(path: Path) -> None:
     assert not above
 
 
-@pytest.mark.parametrize("name", ["states", "backoff", "config", "erlterm", "etf", "quantities"])
+@pytest.mark.parametrize("name", ["states", "backoff", "quarantine", "config", "erlterm", "etf", "quantities"])
 def test_what_decides_does_no_io(name: str) -> None:
     text = (PACKAGE / f"{name}.py").read_text()
     assert not re.search(r"^\s*(import|from) (trio|socket|subprocess)\b", text, re.MULTILINE)
