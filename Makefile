@@ -23,10 +23,10 @@ SOAK_SECONDS ?= 7200
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute install clean setup-build setup-test
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short install clean setup-build setup-test
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them, kill one, stop: a minute, no Erlang needed
 	@$(NATIVE) shipped
@@ -114,6 +114,16 @@ soak-short: ## the same for ten minutes
 
 soak-minute: ## and for one
 	$(MAKE) soak SOAK_SECONDS=60
+
+soak-others: setup-test $(VENV)/.dev build drivers ## reloads, kills and restarts of the daemon, neighbours of a crash loop, hangs: five minutes
+	$(PY) tests/soak/reload.py
+	$(PY) tests/soak/restart.py
+	$(PY) tests/soak/neighbour.py
+
+soak-others-short: setup-test $(VENV)/.dev build drivers ## the same in half a minute
+	$(PY) tests/soak/reload.py 40 10
+	$(PY) tests/soak/restart.py 5 3
+	$(PY) tests/soak/neighbour.py 4 5
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

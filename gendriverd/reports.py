@@ -108,11 +108,12 @@ def write(directory: Path, report: Report, most: int) -> Path:
     hidden = path.with_suffix(".new")
     fd = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
-        json.dump(report, file, indent=1, default=str)
-        file.write("\n")
+        file.write(json.dumps(report, default=str) + "\n")
     hidden.rename(path)
-    for old in sorted(_files(directory), key=_age)[:-most]:
-        old.unlink(missing_ok=True)
+    files = [*_files(directory)]
+    if len(files) > most:
+        for old in sorted(files, key=_age)[:-most]:
+            old.unlink(missing_ok=True)
     return path
 
 

@@ -21,6 +21,13 @@ from typing import Any
 
 Event = dict[str, Any]
 
+LIKE_SYSTEMD = """import fcntl, os, sys
+moved = [fcntl.fcntl(int(fd), fcntl.F_DUPFD, 100) for fd in sys.argv[1].split(",")]
+for to, fd in enumerate(moved, 3):
+    os.dup2(fd, to)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(moved)))
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
 FINDINGS = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer", "runtime error: ")
@@ -33,7 +40,7 @@ class DaemonTrouble(AssertionError):
 class RunningDaemon:
     """A daemon and the log it has written so far."""
 
-    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], passed: Sequence[int] = ()) -> None:
         self.events: list[Event] = []
         self.lines: list[str] = []
         self._told = False
@@ -42,7 +49,13 @@ class RunningDaemon:
         self._changed = threading.Condition()
         self._ended = False
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, env=dict(env), text=True, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            text=True,
+            errors="replace",
+            pass_fds=passed,
         )
         self._reader = threading.Thread(target=self._read, name="daemon log", daemon=True)
         self._reader.start()
@@ -234,9 +247,11 @@ def running_daemon(
     arguments: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     expect_ready: Sequence[str] | None = None,
+    passed: Sequence[int] = (),
 ) -> Iterator[RunningDaemon]:
     """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon].
 
+    `passed`: descriptors of listening sockets, which stand instead, as systemd passes them.
     The configuration is written to `directory`; the socket lies elsewhere, as its path must be short. Waits for the
     instances named in `expect_ready`: all when it is not given.
     """
@@ -254,12 +269,13 @@ def running_daemon(
             "snapshots_dir": directory / "drivers",
         }
         path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
-        command = [sys.executable, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
+        wrapper = ["-c", LIKE_SYSTEMD, ",".join(map(str, passed))] if passed else []
+        command = [sys.executable, *wrapper, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
         # The environment wins over the file: nothing of it may get into a test that has said otherwise.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GENDRIVERD_")}
-        daemon = RunningDaemon(command, {**clean, **(env or {})})
+        daemon = RunningDaemon(command, {**clean, **(env or {})}, passed)
         try:
-            daemon.wait_until("listening", lambda _: len(daemon.addresses()) >= len(listen))
+            daemon.wait_until("listening", lambda _: len(daemon.addresses()) >= len(passed or listen))
             for name in instances if expect_ready is None else expect_ready:
                 daemon.wait_event("instance_ready", instance=name)
             yield daemon

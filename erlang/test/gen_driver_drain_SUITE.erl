@@ -20,7 +20,7 @@ all() ->
 
 groups() ->
     [{drains, [parallel],
-      [drain_loses_nothing, drain_waits_for_the_new_link,
+      [drain_loses_nothing, drain_waits_for_the_new_link, drain_does_not_wait_for_ever,
        half_close_after_the_last_byte, drained_link_dies, drained_link_dies_first, drained_twice]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
@@ -63,6 +63,26 @@ drain_waits_for_the_new_link(Config) ->
     {cast, 3} = recv(New),
     send(Old, {failed, 0, draining}),
     {error, {failed, draining}} = outcome(Call).
+
+%% A daemon that restarts lets nobody in before the old one is left.
+drain_does_not_wait_for_ever(Config) ->
+    {Client, Old} = connected(#{backoff => {1, 2}}, #{}, Config),
+    send(Old, {goodbye, draining}),
+    Before = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Old),
+    Dialled = accept(listener(Config)),
+    closed = recv(Old),
+    After = plain(Client, {port, 2}),
+    send(Old, {reply, 0, old}),
+    old = outcome(Before),
+    gen_driver_fake:close(Old),
+    gen_driver_fake:close(Dialled),
+    refuse(listener(Config), draining),
+    New = welcome(listener(Config), #{generation => 2}),
+    {call, 0, 2} = recv(New),
+    send(New, {reply, 0, new}),
+    new = outcome(After),
+    #{connects := 2, links := 1} = gen_driver_tcp:info(Client).
 
 keyed_requests_wait_for_the_drained_link(Config) ->
     {Client, Old} = connected(Config),

@@ -32,6 +32,9 @@
 %% Time (ms) for casts that were taken, when the client stops: less than a supervisor's.
 -define(LAST_WORDS, 2000).
 -define(OLD, 4).
+%% Time (ms) on a link that asked to be left, while there is no other: its daemon may be waiting
+%% for that before it makes room for the next one.
+-define(LEAVE, 1000).
 
 -record(state, {
     options :: gen_driver_options:checked(),
@@ -46,6 +49,7 @@
     trouble = none :: none | term(),            % why there is no link; logged when it changes
     backoff :: gen_driver_backoff:backoff(),
     waiters = [] :: [gen_server:from()],        % for the outcome of the attempt
+    leave = none :: none | reference(),
     sweep = none :: none | reference(),
     tick = 0 :: non_neg_integer(),
     connects = 0 :: non_neg_integer(),
@@ -263,6 +267,8 @@ handle_info({gen_driver_dialer, Dialer, Outcome}, State = #state{dialer = Dialer
     next(dialed(Outcome, State#state{dialer = none}));
 handle_info({timeout, Timer, dial}, State = #state{dialer = {pause, Timer}}) ->
     next(dial(State#state{dialer = none}));
+handle_info({timeout, Timer, leave}, State = #state{leave = Timer}) ->
+    next(leave(State#state{leave = none}));
 handle_info({timeout, Timer, sweep}, State = #state{sweep = Timer}) ->
     next(sweep(State#state{sweep = none}));
 handle_info({'DOWN', Monitor, process, _, _}, State = #state{links = Links}) ->
@@ -290,14 +296,28 @@ received(Socket, {goodbye, Reason, Link}, State = #state{links = Links}) ->
 received(Socket, {lost, Reason, Link}, State = #state{links = Links}) ->
     lost(Socket, Reason, disconnected, State#state{links = Links#{Socket := Link}}).
 
-%% The old link takes requests until the new one is there.
+%% The old link takes requests until the new one is there, or has not come for a while.
 leave_if_asked(Socket, Link, State = #state{current = Socket, dialer = none}) ->
     case {gen_driver_link:is_draining(Link), gen_driver_link:has_answered(Link)} of
-        {true, true} -> dial(State);
-        {true, false} -> redial(State);         % not at once for one that never answers
+        {true, true} -> dial(not_for_long(State));
+        {true, false} -> redial(not_for_long(State));       % not at once for one that never answers
         {false, _} -> State
     end;
 leave_if_asked(_Socket, _Link, State) ->
+    State.
+
+not_for_long(State = #state{leave = none}) ->
+    State#state{leave = erlang:start_timer(?LEAVE, self(), leave)};
+not_for_long(State) ->
+    State.
+
+%% What comes from now on waits for the next link.
+leave(State = #state{current = Socket, links = Links}) when is_map_key(Socket, Links) ->
+    case gen_driver_link:is_draining(maps:get(Socket, Links)) of
+        true -> State#state{current = none, links = maps:update_with(Socket, fun gen_driver_link:finish/1, Links)};
+        false -> State
+    end;
+leave(State) ->
     State.
 
 lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) ->
@@ -349,6 +369,9 @@ dialed({ok, Socket, Welcome}, State = #state{options = Options}) ->
         ok -> linked(Socket, Link, Welcome, State);
         {error, Reason} -> dialed({error, Reason}, State)
     end;
+%% That daemon stops: another may come in its place.
+dialed({refused, draining}, State) ->
+    redial(trouble({refused, draining}, State#state{refused = no}));
 dialed({refused, Reason}, State = #state{current = none}) ->
     redial(unavailable(trouble({refused, Reason}, State#state{refused = Reason})));
 dialed({refused, Reason}, State) ->
@@ -362,7 +385,7 @@ linked(Socket, Link, Welcome, State = #state{links = Links, current = Current, c
         none -> Links;
         _ -> maps:update_with(Current, fun gen_driver_link:finish/1, Links)
     end,
-    tell_waiters(ok, State#state{links = Old#{Socket => Link}, current = Socket, refused = no, trouble = none,
+    tell_waiters(ok, State#state{links = Old#{Socket => Link}, current = Socket, refused = no, trouble = none, leave = none,
                                  connects = Connects + 1}).
 
 trouble(Trouble, State = #state{trouble = Trouble}) ->
