@@ -15,10 +15,13 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import trio
+
 from gendriverd.launch import NUMBER, living
 from gendriverd.log import Log
 
 PR_SET_CHILD_SUBREAPER = 36
+PAUSE = 0.05  # seconds
 
 
 def inherit() -> bool:
@@ -28,8 +31,9 @@ def inherit() -> bool:
 
 
 async def sweep_forever(signals: AsyncIterator[int], log: Log) -> None:
-    """At each SIGCHLD: what died is reaped, or it would fill the process table."""
+    """After a SIGCHLD: what died is reaped, or it would fill the process table. The clients of a host come first."""
     async for _ in signals:
+        await trio.sleep(PAUSE)
         sweep(log)
 
 

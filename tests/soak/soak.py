@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The ledger: what callers were told against what ran, while the host dies again and again under them.
 
-    python tests/soak/soak.py SECONDS
+    python tests/soak/soak.py SECONDS [SPARES]
 
 Every call carries a number; the driver writes down what it runs (tests/drivers/ledger.c), the callers what they are
 told (ledger_load.erl). What was told `never started` must not be in the driver's books, what was told to have run must
@@ -79,7 +79,7 @@ def percentile(values: Sequence[int], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000 if ordered else float("nan")
 
 
-def run(seconds: int, directory: Path, drivers: Path) -> Books:
+def run(seconds: int, spares: int, directory: Path, drivers: Path) -> Books:
     """One run; raises CalledProcessError when the load itself fails, as when a neighbour's call does."""
     ebin = directory / "ebin"
     ebin.mkdir()
@@ -93,6 +93,7 @@ def run(seconds: int, directory: Path, drivers: Path) -> Books:
             "threads": THREADS,
             "settings": {"ledger": str(ledger)},
             "restart": {"first": 0, "max": 0},
+            "spares": spares,
         },
         "echo": {"driver": drivers / "echo.so"},
     }
@@ -122,9 +123,10 @@ def report(books: Books) -> str:
 
 def main() -> int:
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 600
+    spares = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     drivers = Path(os.environ.get("GENDRIVERD_DRIVERS") or ROOT / "build/drivers")
     with tempfile.TemporaryDirectory(prefix="gendriverd-soak-") as directory:
-        books = run(seconds, Path(directory), drivers)
+        books = run(seconds, spares, Path(directory), drivers)
     print(report(books))
     problems = books.problems()
     for problem in problems[:20]:

@@ -325,18 +325,19 @@ lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) 
     ok = gen_driver_link:give_up(Outcome, abrupt, Link),
     case Socket of
         Current ->
-            redial(forgive(Link, unavailable(trouble({lost, Reason}, State#state{links = Others, current = none}))));
+            Alone = unavailable(trouble({lost, Reason}, State#state{links = Others, current = none})),
+            dial_again(gen_driver_link:has_answered(Link), Alone);
         _ ->
             log_old(Reason),
             released(State#state{links = Others})
     end.
 
-%% A link that gave an answer was one; after others the pause goes on growing.
-forgive(Link, State = #state{backoff = Backoff}) ->
-    case gen_driver_link:has_answered(Link) of
-        true -> State#state{backoff = gen_driver_backoff:reset(Backoff)};
-        false -> State
-    end.
+%% At once after a link that gave an answer: its host may have died, and another be ready. After
+%% others the pause goes on growing.
+dial_again(true, State = #state{dialer = none, backoff = Backoff}) ->
+    dial(State#state{backoff = gen_driver_backoff:reset(Backoff)});
+dial_again(_HasAnswered, State) ->
+    redial(State).
 
 %% A drained link ends so.
 log_old(closed) -> ok;
