@@ -18,6 +18,7 @@ from gendriverd.client.protocol import Welcome
 from gendriverd.etf import Term
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
+LEAVE = 1.0  # seconds on a connection that asked to be left, while there is no other
 LINGER = 2.0  # seconds a client that leaves waits for its last words to be read
 
 
@@ -175,6 +176,7 @@ class Client:
         while True:
             began = trio.current_time()
             await link.unsettled.wait()
+            links.start_soon(self._leave_soon, link)
             if link.was_useful or trio.current_time() - began > self._options.backoff_max:
                 delay, pause = self._options.backoff_first, 0.0
             else:
@@ -186,13 +188,19 @@ class Client:
                 try:
                     link = await self.first_link()
                     break
-                except Refused as exc:
-                    self._refused = exc
+                except Refused as exc:  # by a daemon that stops: another may come in its place
+                    self._refused = exc if exc.reason != "draining" else None
                     self._tell()
                 except Unreachable:
                     self._refused = None
                 pause = delay
             self._switch(link, links)
+
+    async def _leave_soon(self, link: Link) -> None:
+        """A daemon that restarts lets nobody in before its old clients have left."""
+        await trio.sleep(LEAVE)
+        if link is self._link:
+            link.finish()
 
     def _switch(self, link: Link, links: trio.Nursery) -> None:
         """New requests go to this link; the one before collects its answers."""

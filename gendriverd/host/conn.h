@@ -30,7 +30,7 @@
 #include "queue.h"
 #include "request.h"
 #include "start.h"
-#include "worker.h"
+#include "pool.h"
 
 enum conn_state { CONN_FREE, CONN_OPEN, CONN_CLOSING, CONN_LINGER };
 

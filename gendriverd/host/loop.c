@@ -24,7 +24,7 @@
 #include "loop.h"
 #include "recorder.h"
 #include "term.h"
-#include "worker.h"
+#include "pool.h"
 
 #define MS 1000000ull		/* ns */
 #define EVENTS 128

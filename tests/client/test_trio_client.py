@@ -234,6 +234,34 @@ async def test_draining_loses_no_call(nursery: trio.Nursery) -> None:
     assert answers == [b"from the old"]
 
 
+async def test_a_connection_that_drains_is_left_though_no_other_comes(nursery: trio.Nursery) -> None:
+    """The next one comes when it is left, as when a daemon restarts."""
+    half_closed = trio.Event()
+
+    async def first(s: Session) -> None:
+        await s.welcome()
+        call_id = (await s.receive())[1]
+        await s.goodbye("draining")
+        assert await s.receive() is None
+        await s.reply(call_id, b"from the old")
+        half_closed.set()
+
+    async def stopping(s: Session) -> None:
+        await s.greet()
+        await half_closed.wait()
+        await s.send((Atom("refused"), Atom("draining")))
+
+    async def second(s: Session) -> None:
+        await s.welcome()
+        await s.reply((await s.receive())[1], b"from the new")
+        await s.receive()
+
+    url = await serve(nursery, first, stopping, second)
+    async with open_client(url, "fake", SOON) as client:
+        assert await client.call(1) == b"from the old"
+        assert await client.call(1) == b"from the new"
+
+
 async def test_without_a_connection_calls_end_in_time_and_casts_are_counted(nursery: trio.Nursery) -> None:
     async def script(s: Session) -> None:
         await s.welcome()

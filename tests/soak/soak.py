@@ -3,6 +3,8 @@
 
     python tests/soak/soak.py SECONDS [SPARES]
 
+In rounds of a minute, as the books of millions of calls are held in memory.
+
 Every call carries a number; the driver writes down what it runs (tests/drivers/ledger.c), the callers what they are
 told (ledger_load.erl). What was told `never started` must not be in the driver's books, what was told to have run must
 be there once, and nothing twice. Ends with 1 when the books do not agree; prints how long callers waited.
@@ -17,7 +19,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -27,6 +29,7 @@ from gendriverd.client import retryable  # noqa: E402 (its path is set above)
 from running_daemon import running_daemon  # noqa: E402
 
 CONNECTIONS, CALLERS, THREADS = 4, 64, 4
+ROUND = 60  # seconds
 UNKNOWABLE = 4  # of the 13 ways to die: nobody can say which request it was
 
 
@@ -108,31 +111,48 @@ def run(seconds: int, spares: int, directory: Path, drivers: Path) -> Books:
     return read(outcomes, ledger)
 
 
-def report(books: Books) -> str:
-    outcomes = Counter(books.told.values())
-    crashes = sum(books.deadly.values())
-    lines = [
-        f"{len(books.told)} calls, {crashes} crashes",
-        "told: " + ", ".join(f"{name} {count}" for name, count in outcomes.most_common()),
-        "the deadly calls were told: " + ", ".join(f"{name} {count}" for name, count in books.deadly.most_common()),
-    ]
-    for name, values in (("crash to answer", books.waited), ("crash to serving again", books.served)):
-        lines.append(f"{name}: p50 {percentile(values, 0.5):.1f} ms, p99 {percentile(values, 0.99):.1f} ms")
-    return "\n".join(lines)
+@dataclass
+class Sums:
+    """Of all rounds."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    deadly: Counter[str] = field(default_factory=Counter)
+    waited: list[int] = field(default_factory=list)
+    served: list[int] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, books: Books) -> None:
+        self.outcomes.update(books.told.values())
+        self.deadly.update(books.deadly)
+        self.waited += books.waited
+        self.served += books.served
+        self.problems += books.problems()
+
+    def report(self) -> str:
+        lines = [
+            f"{self.outcomes.total()} calls, {self.deadly.total()} crashes",
+            "told: " + ", ".join(f"{name} {count}" for name, count in self.outcomes.most_common()),
+            "the deadly calls were told: " + ", ".join(f"{name} {count}" for name, count in self.deadly.most_common()),
+        ]
+        for name, values in (("crash to answer", self.waited), ("crash to serving again", self.served)):
+            lines.append(f"{name}: p50 {percentile(values, 0.5):.1f} ms, p99 {percentile(values, 0.99):.1f} ms")
+        return "\n".join(lines)
 
 
 def main() -> int:
-    seconds = int(sys.argv[1]) if len(sys.argv) > 1 else 600
+    left = int(sys.argv[1]) if len(sys.argv) > 1 else 600
     spares = int(sys.argv[2]) if len(sys.argv) > 2 else 0
     drivers = Path(os.environ.get("GENDRIVERD_DRIVERS") or ROOT / "build/drivers")
-    with tempfile.TemporaryDirectory(prefix="gendriverd-soak-") as directory:
-        books = run(seconds, spares, Path(directory), drivers)
-    print(report(books))
-    problems = books.problems()
-    for problem in problems[:20]:
+    sums = Sums()
+    while left > 0:
+        with tempfile.TemporaryDirectory(prefix="gendriverd-soak-") as directory:
+            sums.add(run(min(left, ROUND), spares, Path(directory), drivers))
+        left -= ROUND
+    print(sums.report())
+    for problem in sums.problems[:20]:
         print(f"NOT ACCOUNTED FOR: {problem}", file=sys.stderr)
-    print(f"{len(books.told) - len(problems)} passed, {len(problems)} failed")
-    return 1 if problems else 0
+    print(f"{sums.outcomes.total() - len(sums.problems)} passed, {len(sums.problems)} failed")
+    return 1 if sums.problems else 0
 
 
 if __name__ == "__main__":

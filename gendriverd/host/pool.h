@@ -2,8 +2,9 @@
 /*
  * The pool: `threads` seats, each with a thread and an inbox of its own, for
  * requests with a key and for what it is woken for; and a queue that all share,
- * for the rest when nobody is idle. A request waits in exactly one place; who takes it out under the pool's lock decides its outcome:
- * a worker runs it, or the loop answers it (expired, cancelled, draining).
+ * for the rest when nobody is idle. A request waits in exactly one place; who takes it
+ * out under the pool's lock decides its outcome: a worker runs it, or the loop answers
+ * it (expired, cancelled, draining).
  *
  * A request that runs too long costs the process; or, where threads may be written off
  * (max_abandoned), the loop answers it with `timeout` and gives the seat to a new thread. Who
@@ -17,8 +18,8 @@
  *
  * Lock order: a connection's lock, then the pool's. Never the other way.
  */
-#ifndef HOST_WORKER_H
-#define HOST_WORKER_H
+#ifndef HOST_POOL_H
+#define HOST_POOL_H
 
 #include "driver.h"
 #include "queue.h"
