@@ -20,7 +20,7 @@ all() ->
 
 groups() ->
     [{drains, [parallel],
-      [drain_loses_nothing, drain_waits_for_the_new_link, drain_does_not_wait_for_ever,
+      [drain_loses_nothing, drain_waits_for_the_new_link, drain_does_not_wait_for_ever, drain_to_nobody_ends,
        half_close_after_the_last_byte, drained_link_dies, drained_link_dies_first, drained_twice]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
@@ -83,6 +83,20 @@ drain_does_not_wait_for_ever(Config) ->
     send(New, {reply, 0, new}),
     new = outcome(After),
     #{connects := 2, links := 1} = gen_driver_tcp:info(Client).
+
+%% And nobody comes: what waited is told, though it has all the time in the world.
+drain_to_nobody_ends(Config) ->
+    {Client, Old} = connected(#{backoff => {1, 2}, connect_wait => 50, max_in_flight => 1}, #{}, Config),
+    First = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Old),
+    Second = plain(Client, {port, 2}),
+    until(Client, fun(#{queued := Queued}) -> Queued =:= 1 end),
+    send(Old, {goodbye, draining}),
+    _Dialled = accept(listener(Config)),
+    closed = recv(Old),
+    {error, {failed, unavailable}} = outcome(Second),
+    send(Old, {reply, 0, old}),
+    old = outcome(First).
 
 keyed_requests_wait_for_the_drained_link(Config) ->
     {Client, Old} = connected(Config),

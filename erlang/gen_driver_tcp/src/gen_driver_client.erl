@@ -312,9 +312,11 @@ not_for_long(State) ->
     State.
 
 %% What comes from now on waits for the next link.
-leave(State = #state{current = Socket, links = Links}) when is_map_key(Socket, Links) ->
+leave(State = #state{current = Socket, links = Links, queue = Queue, options = #{connect_wait := Wait}})
+  when is_map_key(Socket, Links) ->
     case gen_driver_link:is_draining(maps:get(Socket, Links)) of
-        true -> State#state{current = none, links = maps:update_with(Socket, fun gen_driver_link:finish/1, Links)};
+        true -> State#state{current = none, links = maps:update_with(Socket, fun gen_driver_link:finish/1, Links),
+                            queue = gen_driver_queue:impatient(now_ms() + Wait, Queue)};
         false -> State
     end;
 leave(State) ->

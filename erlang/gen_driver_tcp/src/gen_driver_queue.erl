@@ -7,7 +7,7 @@
 
 -include("gen_driver_request.hrl").
 
--export([new/0, in/2, out/1, peek/1, hold/2, release/1, remove/2, empty/1]).
+-export([new/0, in/2, out/1, peek/1, hold/2, release/1, remove/2, empty/1, impatient/2]).
 -export([is_full/2, begins_with_cast/1, ready/1, size/1, bytes/1, settle/1]).
 -export_type([queue/0, request/0]).
 
@@ -71,6 +71,12 @@ hold(Request, Q = #queue{ready = Ready, held = Held}) ->
 -spec release(queue()) -> queue().
 release(Q = #queue{ready = Ready, held = Held}) ->
     Q#queue{ready = queue:join(Held, Ready), ready_size = Q#queue.size, held = queue:new()}.
+
+%% @doc There is no link for now: nothing that waits does so for longer than `Until' (ms).
+-spec impatient(Until :: integer(), queue()) -> queue().
+impatient(Until, Q = #queue{ready = Ready, held = Held}) ->
+    Soon = fun(Request) -> [Request#request{patience = Until}] end,
+    Q#queue{ready = queue:filter(Soon, Ready), held = queue:filter(Soon, Held)}.
 
 %% @doc Take out those that `Select' says.
 -spec remove(fun((request()) -> boolean()), queue()) -> {[request()], queue()}.
