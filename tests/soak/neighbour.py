@@ -27,7 +27,7 @@ from running_daemon import RunningDaemon, running_daemon
 
 RATE = 1000  # calls a second
 PHASES = (("crash", 0.0), ("eager", 0.1), ("eager", 0.0))  # the instance, and seconds between deaths
-RATIO, FAR_OFF = 1.5, 4.0
+RATIO, FAR_OFF, NOTICED = 1.5, 4.0, 20.0  # the last in milliseconds: less is noise on a busy machine
 SEGV, THREADS = 1, 4
 MAX_RUN, ANSWERED, BACK = 0.2, 0.25, 0.1  # seconds
 
@@ -64,17 +64,18 @@ def beside_a_crash_loop(seconds: int, directory: Path, drivers: Path) -> list[st
         with paced(directory, daemon.tcp_url, "ledger", RATE) as alone:
             time.sleep(seconds)
         print(f"alone: {latency(alone.took)}")
-        failed, ratios = failures(alone), list[float]()
+        failed, ratios, p99s = failures(alone), list[float](), list[float]()
         for instance, pause in PHASES:
             since = len(daemon.events)
             with paced(directory, daemon.tcp_url, "ledger", RATE) as beside, crash_loop(daemon, instance, pause):
                 time.sleep(seconds)
             deaths = sum(event["event"] == "host_exited" for event in daemon.events[since:])
-            ratios.append(percentile(beside.took, 0.99) / percentile(alone.took, 0.99))
+            p99s.append(percentile(beside.took, 0.99))
+            ratios.append(p99s[-1] / percentile(alone.took, 0.99))
             print(f"beside {deaths / seconds:.1f} deaths a second: {latency(beside.took)}; p99 {ratios[-1]:.2f}x")
             failed += failures(beside)
     print(f"the ratio as shipped: {ratios[0]:.2f} (at most {RATIO})")
-    return failed + (["it is off by far"] if ratios[0] > FAR_OFF else [])
+    return failed + (["it is off by far"] if ratios[0] > FAR_OFF and p99s[0] > NOTICED else [])
 
 
 def failures(told: Told) -> list[str]:
