@@ -39,17 +39,14 @@ class Entry:
 
 def fingerprint(record: Record, guilt: Guilt | None) -> Fingerprint | None:
     """Of the request that killed this host, if its death counts."""
-    if guilt is None or any(each is not guilt.request and _runs(each.state) for each in record.requests):
+    running = [each for each in record.requests if each.state is State.RUNNING or each.abandoned]
+    if guilt is None or any(each is not guilt.request for each in running):
         return None
     kept = record.death.params if record.death is not None else None
     params = kept if kept is not None else guilt.request.params
     if params is None or params == NOTHING:
         return None
     return Fingerprint(guilt.request.command, len(params), hashlib.sha256(params).digest())
-
-
-def _runs(state: State) -> bool:
-    return state is State.RUNNING
 
 
 class Quarantine:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`gendriverd reload` and `gendriverd status` against a real daemon: what they say is what has become of the hosts."""
+"""`gendriverd reload` and `gendriverd status` against a real daemon: what they say is what has become of the hosts.
+
+One file, and so a long one: reload and status are asked the same way, and what one does the other shows.
+"""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ def test_a_request_is_known_by_command_and_params() -> None:
     ("killer", "others"),
     [
         (KILLER, [request(State.RUNNING, number=2)]),  # it was not alone
+        (KILLER, [replace(request(State.DONE, number=2), abandoned=True)]),  # nor here: that one runs yet
         (replace(KILLER, params=b"j", params_len=1), []),  # [], which stands for no params
         (replace(KILLER, params=None, params_len=2 << 20), []),  # too long to be kept
     ],
