@@ -9,8 +9,6 @@ whose output ended in mid-frame, or whose replies the recorder does not tell of,
 
 from __future__ import annotations
 
-import socket
-import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -19,37 +17,10 @@ from gendriverd.etf import Atom
 from gendriverd.launch import Exit, signal_name
 from gendriverd.recorder import Death, Record, Request, Sent, State
 
-UNIX_WHOLE = 32 * 1024  # bytes: a send of at most so many on a unix socket is done wholly or not at all
-# struct tcp_info of Linux 4.19 and later: tcpi_notsent_bytes, tcpi_bytes_sent, tcpi_bytes_retrans.
-_TCP_INFO = 256
-_NOTSENT_AT, _BYTES_SENT_AT = 144, 200
 
-
-def kernel_took(client: socket.socket) -> int | None:
-    """Bytes that this end of a TCP connection has given to the kernel so far. None: the socket does not tell."""
-    if client.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    try:
-        info = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
-    except OSError:
-        return None
-    if len(info) < _BYTES_SENT_AT + 16:
-        return None
-    sent, retransmitted = struct.unpack_from("=QQ", info, _BYTES_SENT_AT)
-    unsent: int = struct.unpack_from("=I", info, _NOTSENT_AT)[0]
-    return int(sent) - int(retransmitted) + unsent
-
-
-def ends_whole(output: Sent, took: int | None) -> bool:
-    """Whether the client has been sent whole frames only. `took`: bytes, counted from the hand-over; None: unknown."""
-    if output.behind:
-        return False
-    if took is None:
-        absent_or_whole = output.sending_whole and output.sending <= UNIX_WHOLE
-        return output.whole and (output.sending == 0 or absent_or_whole)
-    if took == output.sent:
-        return output.whole
-    return output.sending > 0 and output.sending_whole and took == output.sent + output.sending
+def ends_whole(output: Sent) -> bool:
+    """Whether the client has been sent whole frames only, and all that had left their slots."""
+    return output.whole and not output.behind
 
 
 class Guilt(NamedTuple):
@@ -75,7 +46,7 @@ def has_left(request: Request, sent: int) -> bool:
 
 
 def last_words(calls: Iterable[Request], guilt: Guilt | None, sent: int) -> bytes:
-    """For one connection, given what the recorder says of its requests; it has been sent so many bytes, at least."""
+    """For one connection, given what the recorder says of its requests; it has been sent so many bytes."""
     newest: dict[int, Request] = {}
     for request in calls:
         if request.call and (request.id not in newest or newest[request.id].number < request.number):

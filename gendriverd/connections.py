@@ -15,7 +15,7 @@ from enum import Enum
 
 import trio
 
-from gendriverd.aftermath import Guilt, by_connection, ends_whole, kernel_took, last_words
+from gendriverd.aftermath import Guilt, by_connection, ends_whole, last_words
 from gendriverd.errors import BadMessage
 from gendriverd.farewell import linger
 from gendriverd.log import Log
@@ -41,7 +41,6 @@ class Connection:
     number: int
     peer: str
     ours: socket.socket
-    took: int | None  # bytes the kernel had before, where it tells
     answered: trio.Event = field(default_factory=trio.Event)
     outcome: Handover = Handover.SILENT
 
@@ -59,7 +58,7 @@ class Connections:
         """One that is about to be passed. Raises OSError when there is no descriptor left."""
         ours = socket.socket(fileno=os.dup(client))
         self._numbers += 1
-        connection = Connection(self._numbers, peer, ours, kernel_took(ours))
+        connection = Connection(self._numbers, peer, ours)
         self._open[self._numbers] = connection
         return connection
 
@@ -100,15 +99,14 @@ class Connections:
         requests = by_connection(record)
         connections, self._open = self._open, {}
         for number, connection in connections.items():
-            output, took = record.connections.get(number), _took(connection)
+            output = record.connections.get(number)
             if output is None and not connection.answered.is_set():
                 connection.outcome = Handover.UNTOUCHED if trusted else Handover.SILENT
                 connection.ours.close()
-            elif output is None or silently or not trusted or not ends_whole(output, took):
+            elif output is None or silently or not trusted or not ends_whole(output):
                 self._leave(connection, b"")
             else:
-                sent = output.sent if took is None else took
-                self._leave(connection, last_words(requests.get(number, ()), guilt, sent))
+                self._leave(connection, last_words(requests.get(number, ()), guilt, output.sent))
             connection.answered.set()
 
     def drop(self) -> None:
@@ -133,8 +131,3 @@ class Connections:
                 connection.ours.send(words)
             connection.ours.shutdown(socket.SHUT_WR)
         self._background(linger, trio.socket.from_stdlib_socket(connection.ours))
-
-
-def _took(connection: Connection) -> int | None:
-    took = kernel_took(connection.ours)
-    return None if took is None or connection.took is None else took - connection.took

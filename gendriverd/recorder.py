@@ -21,10 +21,10 @@ from functools import cache
 from gendriverd import statistics
 from gendriverd.statistics import Statistics
 
-MAGIC, LAYOUT = 0x43524447, 3
+MAGIC, LAYOUT = 0x43524447, 4
 SPARE = 352  # slots beyond what may wait or run
 NONE = 0xFFFFFFFF
-HEADER, CONN, SLOT = 4096, 32, 256
+HEADER, CONN, SLOT = 4096, 96, 256
 _HEAD = struct.Struct("<IIIIQII")
 _KEY_AT = 24
 _DEATH_AT = 32
@@ -36,13 +36,13 @@ _LOOP_AT = _DEATH_AT + _DEATH.size + _TRACE_MAX * 8
 _LOOP = struct.Struct("<Q")
 _COMMANDS_AT = _LOOP_AT + _LOOP.size
 _COMMANDS = struct.Struct(f"<I{statistics.COMMANDS}i")
-_CONN = struct.Struct("<QQI")
+_CONN = struct.Struct("<QQ56xI4xI")
 _SLOT = struct.Struct("<QQQQQQIIIIII")
 _WORD_AT, _PARAMS_AT = 48, 72
 _INLINE = 183
 _STATE, _SEAT_SHIFT, _TAG_SHIFT = 7, 3, 13
 _CALL, _ABANDONED, _TOLD = 1, 2, 4
-_WHOLE, _BEHIND, _SENT_SHIFT = 1, 2, 2
+_WHOLE, _BEHIND, _SENDING, _SENT_SHIFT = 1, 2, 4, 3
 _SENDING_WHOLE = 0x80000000
 _MASK = (1 << 64) - 1
 _MULTIPLIER = 0x9E3779B97F4A7C15
@@ -83,11 +83,9 @@ class Request:
 class Sent:
     """How far a connection's output had come."""
 
-    sent: int  # bytes that the kernel had taken, by the host's last word
+    sent: int  # bytes that the kernel has taken
     whole: bool  # they end with the end of a frame
     behind: bool  # more waits in the host, and no slot tells of it
-    sending: int  # bytes of the send under way
-    sending_whole: bool  # they too end with the end of a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +179,7 @@ class Recorder:
         table = os.pread(self.fd, self.connections * CONN, HEADER)
         for at, number in enumerate(memoryview(table).cast("Q")[:: CONN // 8].tolist()):
             if number:
-                _, sent, sending = _CONN.unpack_from(table, at * CONN)
-                yield (
-                    number,
-                    Sent(
-                        sent >> _SENT_SHIFT,
-                        bool(sent & _WHOLE),
-                        bool(sent & _BEHIND),
-                        sending & ~_SENDING_WHOLE,
-                        bool(sending & _SENDING_WHOLE),
-                    ),
-                )
+                yield number, _output(*_CONN.unpack_from(table, at * CONN)[1:])
 
     def _used_slots(self) -> Iterator[tuple[int, Request]]:
         """Most are free: of those only the word is looked at, of all at once, as every client waits for this."""
@@ -240,6 +228,14 @@ class Recorder:
         for part in (number, conn, command << 32 | id_):
             folded = (folded ^ part) * _MULTIPLIER & _MASK
         return folded >> 32
+
+
+def _output(word: int, took: int, sending: int) -> Sent:
+    """`took`: of the send under way, by the kernel's own word."""
+    sent, whole, behind = word >> _SENT_SHIFT, bool(word & _WHOLE), bool(word & _BEHIND)
+    if word & _SENDING and took > 0:
+        sent, whole = sent + took, took | _SENDING_WHOLE == sending
+    return Sent(sent, whole, behind)
 
 
 @cache

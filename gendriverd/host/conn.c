@@ -81,7 +81,6 @@ conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_
 	pthread_mutex_lock(&c->lock);
 	c->fd = fd;
 	atomic_store(&c->record->sent, SENT_WHOLE);
-	atomic_store(&c->record->sending, 0);
 	atomic_store(&c->record->number, number);
 	if (output_copy(&c->out, welcome, len) != 0)
 		c->broken = true;

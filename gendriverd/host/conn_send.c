@@ -28,30 +28,45 @@ release(struct conn *c, struct queue *freed)
 	}
 }
 
-/* For the recorder: n bytes are about to be sent. */
-static void
-record_sending(struct conn *c, size_t n)
+static size_t
+total(const struct iovec *iov, int n)
 {
-	uint32_t word = n < SENDING_WHOLE ? (uint32_t)n : SENDING_WHOLE - 1;
+	size_t sum = 0;
 
-	if (n == c->out.unsent)
-		word |= SENDING_WHOLE;
-	atomic_store_explicit(&c->record->sending, word, memory_order_release);
+	while (n > 0)
+		sum += iov[--n].iov_len;
+	return sum;
 }
 
-/* The kernel has taken n more bytes. */
+/* For the recorder: these are about to be sent. Lock held. */
+static struct mmsghdr *
+record_sending(struct conn *c, struct iovec *iov, int n)
+{
+	struct conn_record *record = c->record;
+	size_t len = total(iov, n);
+	uint64_t word = atomic_load_explicit(&record->sent, memory_order_relaxed);
+
+	record->message.msg_hdr.msg_iov = iov;		/* the rest of it is 0, and remains so */
+	record->message.msg_hdr.msg_iovlen = (size_t)n;
+	record->message.msg_len = 0;
+	record->sending = len < SENDING_WHOLE ? (uint32_t)len : SENDING_WHOLE - 1;
+	if (len == c->out.unsent)
+		record->sending |= SENDING_WHOLE;
+	atomic_store_explicit(&record->sent, word | SENT_SENDING, memory_order_release);
+	return &record->message;
+}
+
+/* The kernel has taken n more bytes: c counts them already. */
 static void
 record_sent(struct conn *c, size_t n)
 {
-	uint64_t word = atomic_load_explicit(&c->record->sent, memory_order_relaxed);
+	uint64_t flags = atomic_load_explicit(&c->record->sent, memory_order_relaxed) & (SENT_WHOLE | SENT_BEHIND);
 
 	if (n > 0)
-		word &= ~(uint64_t)SENT_WHOLE;
+		flags &= ~(uint64_t)SENT_WHOLE;
 	if (c->out.unsent == 0)
-		word = SENT_WHOLE;
-	word = (word & SENT_FLAGS) | c->bytes_out << SENT_SHIFT;
-	atomic_store_explicit(&c->record->sent, word, memory_order_release);
-	atomic_store_explicit(&c->record->sending, 0, memory_order_release);
+		flags = SENT_WHOLE;
+	atomic_store_explicit(&c->record->sent, flags | c->bytes_out << SENT_SHIFT, memory_order_release);
 }
 
 /* Replies wait until the socket takes more: too long for their slots. */
@@ -79,28 +94,18 @@ call_attention(struct conn *c)
 		conns.hooks.notify();
 }
 
-static size_t
-total(const struct iovec *iov, int n)
-{
-	size_t sum = 0;
-
-	while (n > 0)
-		sum += iov[--n].iov_len;
-	return sum;
-}
-
+/* Bytes, or -1. sendmmsg, as the kernel then writes to msg_len before this thread can die (recorder.h). */
 static ssize_t
-send_front(struct conn *c, struct iovec *iov, int n)
+send_front(struct conn *c, struct mmsghdr *message)
 {
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = (size_t)n };
-	ssize_t sent;
+	int n;
 
 	do
-		sent = sendmsg(c->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (sent < 0 && errno == EINTR);
-	if (sent < 0 && (errno == EBADF || errno == ENOTSOCK))
+		n = sendmmsg(c->fd, message, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EBADF || errno == ENOTSOCK))
 		abort();	/* a driver has closed what is ours: nobody can be served */
-	return sent;
+	return n < 0 ? -1 : (ssize_t)message->msg_len;
 }
 
 /* Send until all is out or the socket is full. Drops and takes the lock. */
@@ -108,14 +113,15 @@ static void
 send_out(struct conn *c, struct queue *freed)
 {
 	struct iovec iov[VECTORS];
+	struct mmsghdr *message;
 	ssize_t sent;
 	int n, failure;
 
 	while (!c->broken && (n = output_front(&c->out, iov, VECTORS)) > 0) {
 		c->writable_again = false;
-		record_sending(c, total(iov, n));
+		message = record_sending(c, iov, n);
 		pthread_mutex_unlock(&c->lock);
-		sent = send_front(c, iov, n);
+		sent = send_front(c, message);
 		failure = errno;
 		pthread_mutex_lock(&c->lock);
 		if (sent >= 0) {
@@ -127,6 +133,7 @@ send_out(struct conn *c, struct queue *freed)
 			if (freed->len >= GIVE_BACK)	/* others may append for as long as we send */
 				pool_answered(conns.pool, freed);
 		} else if (failure != EAGAIN && failure != EWOULDBLOCK) {
+			record_sent(c, 0);
 			c->broken = true;
 			break;
 		} else if (!c->writable_again) {

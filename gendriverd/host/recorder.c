@@ -9,7 +9,8 @@
 #define PAGE 4096	/* bytes; where they are larger a seat only shares its first and last */
 
 _Static_assert(sizeof(struct slot) == 256, "recorder.py knows it so");
-_Static_assert(sizeof(struct conn_record) == 32, "recorder.py knows it so");
+_Static_assert(sizeof(struct conn_record) == 96, "recorder.py knows it so");
+_Static_assert(offsetof(struct conn_record, message.msg_len) == 72, "recorder.py knows it so");
 _Static_assert(sizeof(struct recorder) == 4096, "recorder.py knows it so");
 _Static_assert(sizeof(struct stats_entry) == 1752, "statistics.py knows it so");
 _Static_assert(sizeof(struct stats_seat) == STATS_SEAT, "statistics.py knows it so");

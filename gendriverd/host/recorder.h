@@ -12,8 +12,9 @@
  * run, and DONE was run; whether its reply left, end_at tells. Of a request whose thread
  * is written off the slot is kept until that thread comes back: what it does yet is its doing.
  *
- * A connection's entry tells how many bytes the kernel took, and of the send under
- * way. A dying thread finishes its sendmsg, but not what comes after it.
+ * A connection's entry tells how many bytes the kernel took. A dying thread finishes
+ * its system call, but not the store after it: so the kernel itself writes down here
+ * what it took, as sendmmsg's msg_len.
  *
  * The loop's word tells since when the loop is busy, or waits.
  */
@@ -24,11 +25,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "stats.h"
 
 #define RECORDER_MAGIC 0x43524447u	/* "GDRC" */
-#define RECORDER_LAYOUT 3
+#define RECORDER_LAYOUT 4
 #define RECORDER_INLINE 183	/* bytes of params kept in their slot */
 #define RECORDER_TRACE 32
 #define RECORDER_PARAMS (1u << 20)	/* bytes: of the params of the request that did it */
@@ -62,15 +64,16 @@ struct slot {
 /* sent: the bytes that the kernel has taken, welcome included, << SENT_SHIFT, and */
 #define SENT_WHOLE 1u		/* they end with the end of a frame */
 #define SENT_BEHIND 2u		/* more waits in this process, of which no slot tells */
-#define SENT_FLAGS (SENT_WHOLE | SENT_BEHIND)
-#define SENT_SHIFT 2
-/* sending: bytes of the send under way, 0: none; and */
+#define SENT_SENDING 4u		/* a send is under way, or was: of it `message` tells. One store begins and ends it */
+#define SENT_SHIFT 3
+/* sending: bytes of that send, and */
 #define SENDING_WHOLE 0x80000000u	/* they too end with the end of a frame */
 
 struct conn_record {
 	_Atomic uint64_t number;	/* 0: unused. Set before the first byte is sent */
 	_Atomic uint64_t sent;
-	_Atomic uint32_t sending;
+	struct mmsghdr message;		/* msg_len: what the kernel took of it; 0 when it begins */
+	uint32_t sending;
 	uint32_t reserved[3];
 };
 

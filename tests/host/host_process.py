@@ -140,6 +140,7 @@ class HostProcess:
         inner.close()
         self._conns = 0
         self._peers: list[Peer] = []
+        self.kept: list[socket.socket] = []
         start = (
             Atom("start"),
             {
@@ -169,6 +170,8 @@ class HostProcess:
             self.recorder.close()
         for peer in self._peers:
             peer.close()
+        for kept in self.kept:
+            kept.close()
         if self.process.poll() is None:
             self.process.kill()
         rest, _ = self.process.communicate()
@@ -198,9 +201,9 @@ class HostProcess:
         result: dict[Any, Any] = message[1]
         return result
 
-    def connect(self, *, tcp: bool = False) -> Peer:
-        """A connection whose welcome has been read."""
-        peer = self._offer(tcp)
+    def connect(self, *, tcp: bool = False, kept: bool = False) -> Peer:
+        """A connection whose welcome has been read. `kept`: in `self.kept` is its other end, as in a daemon."""
+        peer = self._offer(tcp, kept)
         assert self.hear("adopted") == (Atom("adopted"), self._conns)
         assert peer.receive() == (Atom("welcome"), 1, {})
         return peer
@@ -212,7 +215,7 @@ class HostProcess:
         assert (tag, number) == ("refused", self._conns)
         return str(reason)
 
-    def _offer(self, tcp: bool) -> Peer:
+    def _offer(self, tcp: bool, kept: bool = False) -> Peer:
         outer, inner = _tcp_pair() if tcp else socket.socketpair()
         self._conns += 1
         message = (Atom("conn"), self._conns, b"test", etf.frame((Atom("welcome"), 1, {})))
@@ -220,7 +223,10 @@ class HostProcess:
             [etf.encode(message)],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [inner.fileno()]))],
         )
-        inner.close()
+        if kept:
+            self.kept.append(inner)
+        else:
+            inner.close()
         self._peers.append(Peer(outer))
         return self._peers[-1]
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 
 import pytest
@@ -56,13 +57,38 @@ def test_the_output_of_a_connection_is_counted(host: HostFactory) -> None:
         assert peer.call(number, 1, b"x" * 3000 * number)[0] == Atom("ok")
         sent += len(etf.frame((Atom("reply"), number, (Atom("ok"), b"x" * 3000 * number))))
     assert process.recorder is not None
-    output = process.recorder.read().connections[1]
-    while output.sending:  # we have it all, but that send may not be written down yet
-        output = process.recorder.read().connections[1]
+    output = process.recorder.read().connections[1]  # the kernel wrote it down before we could have it all
     assert (output.sent, output.whole, output.behind) == (sent, True, False)
     peer.close()
     process.hear("closed")
     assert process.recorder.read().connections == {}
+
+
+def cut_at(frames: bytes) -> int:
+    """Bytes of the last frame, if it is not there in whole."""
+    while len(frames) >= 4 and len(frames) - 4 >= int.from_bytes(frames[:4], "big"):
+        frames = frames[4 + int.from_bytes(frames[:4], "big") :]
+    return len(frames)
+
+
+@pytest.mark.parametrize("tcp", [False, True])
+def test_the_output_is_counted_truly_whenever_the_host_is_killed(host: HostFactory, tcp: bool) -> None:
+    """It is killed while it sends: between the send and the next store of its thread there is no telling otherwise."""
+    for size in [20] * 30 + [9_000] * 10:
+        process = host("echo", recorded=True)
+        peer = process.connect(tcp=tcp, kept=True)
+        peer.send(*(call(number, 1, b"x" * size) for number in range(200)))
+        heard = len(etf.frame((Atom("welcome"), 1, {}))) + len(peer.sock.recv(1))
+        process.process.kill()
+        process.process.wait()
+        process.kept[-1].shutdown(socket.SHUT_WR)
+        rest = b""
+        while data := peer.sock.recv(1 << 20):
+            rest += data
+        assert process.recorder is not None
+        output = process.recorder.read().connections[1]
+        assert output.sent == heard + len(rest)
+        assert not output.whole or cut_at(b"\0" + rest) == 0
 
 
 def test_a_client_that_does_not_read_holds_no_slots(host: HostFactory) -> None:

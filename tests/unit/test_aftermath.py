@@ -32,58 +32,33 @@ def told(calls: list[Request], sent: int, guilt: Guilt | None = None) -> list[tu
     return [(frame[1], str(frame[2])) for frame in frames if isinstance(frame, tuple)]
 
 
-def heard(calls: list[Request], output: Sent, took: int | None) -> list[tuple[int, str]] | None:
+def heard(calls: list[Request], output: Sent) -> list[tuple[int, str]] | None:
     """None: not a word."""
-    if not ends_whole(output, took):
-        return None
-    return told(calls, output.sent if took is None else took)
+    return told(calls, output.sent) if ends_whole(output) else None
 
 
-IDLE = Sent(BEFORE, True, False, 0, False)
-SENDING = Sent(BEFORE, True, False, REPLY, True)
-SENT = Sent(BEFORE + REPLY, True, False, 0, False)
-CUT = Sent(BEFORE + 7, False, False, 0, False)
+IDLE = Sent(BEFORE, True, False)
+SENT = Sent(BEFORE + REPLY, True, False)
+CUT = Sent(BEFORE + 7, False, False)
 ANSWERED = request(State.DONE, end_at=BEFORE + REPLY)
 
 
 @pytest.mark.parametrize(
-    ("calls", "output", "took", "what"),
+    ("calls", "output", "what"),
     [
-        ([request(State.QUEUED)], IDLE, BEFORE, []),
-        ([request(State.RUNNING)], IDLE, BEFORE, [(1, "interrupted")]),
-        ([ANSWERED], IDLE, BEFORE, [(1, "interrupted")]),  # appended, not sent
-        ([ANSWERED], SENDING, BEFORE, [(1, "interrupted")]),  # about to
-        ([ANSWERED], SENDING, BEFORE + 7, None),  # in the middle of it
-        ([ANSWERED], SENDING, BEFORE + REPLY, []),  # the kernel has it, the host did not note it down
-        ([ANSWERED], SENT, BEFORE + REPLY, []),  # it did, and did not free the slot
-        ([ANSWERED], CUT, BEFORE + 7, None),
-        ([], SENT, BEFORE + REPLY, []),
-        ([ANSWERED], SENT, BEFORE + REPLY + 1, None),  # somebody else wrote to the socket
+        ([request(State.QUEUED)], IDLE, []),
+        ([request(State.RUNNING)], IDLE, [(1, "interrupted")]),
+        ([ANSWERED], IDLE, [(1, "interrupted")]),  # appended, not sent
+        ([ANSWERED], CUT, None),  # in the middle of it
+        ([ANSWERED], SENT, []),  # the kernel has it, the slot is not yet free
+        ([], SENT, []),
+        ([request(State.RUNNING)], Sent(BEFORE, True, True), None),  # a client behind
     ],
 )
-def test_on_tcp_each_step_of_a_reply_is_told_apart(
-    calls: list[Request], output: Sent, took: int, what: list[tuple[int, str]] | None
+def test_each_step_of_a_reply_is_told_apart(
+    calls: list[Request], output: Sent, what: list[tuple[int, str]] | None
 ) -> None:
-    assert heard(calls, output, took) == what
-
-
-@pytest.mark.parametrize(
-    ("output", "what"),
-    [
-        (IDLE, [(1, "interrupted")]),
-        (SENDING, [(1, "interrupted")]),  # whole or absent: the client ignores what it knows better
-        (SENT, []),
-        (CUT, None),
-        (Sent(BEFORE, True, False, 40_000, True), None),
-        (Sent(BEFORE, True, False, REPLY, False), None),
-    ],
-)
-def test_a_unix_socket_does_not_tell_what_it_took(output: Sent, what: list[tuple[int, str]] | None) -> None:
-    assert heard([ANSWERED], output, None) == what
-
-
-def test_a_client_behind_is_left_without_a_word() -> None:
-    assert heard([request(State.RUNNING)], Sent(BEFORE, True, True, 0, False), BEFORE) is None
+    assert heard(calls, output) == what
 
 
 def test_an_id_in_use_again_is_told_of_its_newer_request() -> None:
