@@ -74,7 +74,7 @@ def test_a_spare_is_ready_for_those_who_come_back(daemon: Daemon, drivers: Path)
         assert client.call("pid") == (OK, second)
         os.kill(int(second), signal.SIGKILL)
     with connect(running.unix_url, "crash") as client:
-        assert client.welcome.generation == 3
+        assert client.welcome.generation in {3, 4}  # the second's successor may be as quick as this client
         assert client.call("pid")[1] not in started
 
 
