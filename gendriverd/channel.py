@@ -60,7 +60,7 @@ class Channel:
     async def receive(self) -> Message:
         """The next message. Raises HostGone at the end, BadMessage for anything that is none."""
         try:
-            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
+            data, flags = await self._receive()
         except (OSError, trio.ClosedResourceError) as error:
             raise HostGone(_why(error)) from error
         if flags & socket.MSG_CTRUNC:
@@ -73,6 +73,16 @@ class Channel:
             return parse(etf.decode(data, LIMITS))
         except EtfError as error:
             raise BadMessage(f"a message that is no term: {error.reason}") from error
+
+    async def _receive(self) -> tuple[bytes, int]:
+        """A host that left without having read all of ours is said to have reset the channel, once and before what it
+        had sent: that is still there.
+        """
+        try:
+            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
+        except ConnectionResetError:
+            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
+        return data, flags
 
 
 def _encoded(message: tuple[Term, ...]) -> bytes:
