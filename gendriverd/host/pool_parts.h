@@ -77,7 +77,7 @@ request_set_free(struct request *r, struct queue *list)
 {
 	r->state = REQUEST_FREE;
 	slot_set(r->record, SLOT_FREE, 0);
-	queue_push(list, r);
+	queue_push_front(list, r);
 }
 
 /* Lock held. Its answer has left, or there is none: but a thread that was written off may still run it. */

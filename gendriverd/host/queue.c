@@ -18,6 +18,19 @@ queue_push(struct queue *q, struct request *r)
 }
 
 void
+queue_push_front(struct queue *q, struct request *r)
+{
+	r->prev = NULL;
+	r->next = q->head;
+	if (q->head != NULL)
+		q->head->prev = r;
+	else
+		q->tail = r;
+	q->head = r;
+	q->len++;
+}
+
+void
 queue_remove(struct queue *q, struct request *r)
 {
 	if (r->prev != NULL)

@@ -17,6 +17,7 @@ struct queue {
 };
 
 void queue_push(struct queue *q, struct request *r);
+void queue_push_front(struct queue *q, struct request *r);	/* the next to be popped */
 struct request *queue_pop(struct queue *q);	/* NULL: empty */
 void queue_remove(struct queue *q, struct request *r);
 /* Append all of `from`, which is empty afterwards. */
