@@ -34,7 +34,9 @@ _PAGE = 4096  # behind them, from the next one on, are the statistics of each se
 _TRACE_MAX = 32
 _LOOP_AT = _DEATH_AT + _DEATH.size + _TRACE_MAX * 8
 _LOOP = struct.Struct("<Q")
-_COMMANDS_AT = _LOOP_AT + _LOOP.size
+_USED_AT = _LOOP_AT + _LOOP.size
+_USED = struct.Struct("<II")
+_COMMANDS_AT = _USED_AT + _USED.size
 _COMMANDS = struct.Struct(f"<I{statistics.COMMANDS}i")
 _CONN = struct.Struct("<QQ56xI4xI")
 _SLOT = struct.Struct("<QQQQQQIIIIII")
@@ -144,7 +146,7 @@ class Recorder:
         head = os.pread(self.fd, HEADER, 0)
         if not self._is_open(head):  # the host died before
             return Record({}, [], None)
-        slots = dict(self._used_slots())
+        slots = dict(self._used_slots(self._used(head)))
         death = _death(head, slots)
         if death is not None and death.request is not None and death.kept == death.request.params_len:
             death = replace(death, params=os.pread(self.fd, death.kept, self._params_at))
@@ -181,21 +183,28 @@ class Recorder:
             if number:
                 yield number, _output(*_CONN.unpack_from(table, at * CONN)[1:])
 
-    def _used_slots(self) -> Iterator[tuple[int, Request]]:
+    def _used(self, head: bytes) -> int:
+        """How many slots were ever in use."""
+        used, tag = _USED.unpack_from(head, _USED_AT)
+        if used > self.slots or tag != _tag(used) ^ self._key:
+            raise Untrusted("the number of slots in use is overwritten")
+        return int(used)
+
+    def _used_slots(self, used: int) -> Iterator[tuple[int, Request]]:
         """Most are free: of those only the word is looked at, of all at once, as every client waits for this."""
         begin = HEADER + self.connections * CONN
-        words = self._words(begin)
+        words = self._words(begin, used) if used else []
         for index in [index for index, word in enumerate(words) if word]:
             slot = os.pread(self.fd, SLOT, begin + index * SLOT)
             yield index, self._request(slot, index, words[index])
 
-    def _words(self, begin: int) -> list[int]:
+    def _words(self, begin: int, used: int) -> list[int]:
         """Of each slot its word without the tag."""
-        with mmap.mmap(self.fd, self._params_at, prot=mmap.PROT_READ) as memory, memoryview(memory).cast("I") as table:
-            said = table[(begin + _WORD_AT) // 4 : (begin + self.slots * SLOT) // 4 : SLOT // 4].tobytes()
-        key = struct.pack("<I", self._key << _TAG_SHIFT & 0xFFFFFFFF) * self.slots
-        plain = int.from_bytes(said, "little") ^ _tags(self.slots) ^ int.from_bytes(key, "little")
-        return memoryview(plain.to_bytes(len(said), "little")).cast("I").tolist()
+        end = begin + used * SLOT
+        with mmap.mmap(self.fd, end, prot=mmap.PROT_READ) as memory, memoryview(memory).cast("I") as table:
+            said = table[(begin + _WORD_AT) // 4 : end // 4 : SLOT // 4].tobytes()
+        key = struct.pack("<I", self._key << _TAG_SHIFT & 0xFFFFFFFF) * used
+        return _plain(said, _tags(self.slots)[: used * 4], key)
 
     def _request(self, slot: bytes, index: int, word: int) -> Request:
         if word >> _TAG_SHIFT:
@@ -238,11 +247,21 @@ def _output(word: int, took: int, sending: int) -> Sent:
     return Sent(sent, whole, behind)
 
 
+def _tag(index: int) -> int:
+    """Before the key is added."""
+    return (index + 1) * 2654435761 & 0xFFFFFFFF
+
+
 @cache
-def _tags(slots: int) -> int:
-    """Of that many, before the key is added."""
-    words = ((index + 1) * 2654435761 << _TAG_SHIFT & 0xFFFFFFFF for index in range(slots))
-    return int.from_bytes(b"".join(word.to_bytes(4, "little") for word in words), "little")
+def _tags(slots: int) -> bytes:
+    return b"".join((_tag(index) << _TAG_SHIFT & 0xFFFFFFFF).to_bytes(4, "little") for index in range(slots))
+
+
+def _plain(words: bytes, *masks: bytes) -> list[int]:
+    plain = int.from_bytes(words, "little")
+    for mask in masks:
+        plain ^= int.from_bytes(mask, "little")
+    return memoryview(plain.to_bytes(len(words), "little")).cast("I").tolist()
 
 
 def _death(data: bytes, slots: dict[int, Request]) -> Death | None:

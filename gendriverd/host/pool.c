@@ -6,16 +6,28 @@
 
 #define LOOP_CACHE 32	/* free requests that the loop keeps at hand */
 
+/* Their memory is touched when they are needed, not before. */
 static int
 make_requests(struct pool *p, uint32_t n)
 {
 	if ((p->requests = calloc(n, sizeof(*p->requests))) == NULL)
 		return -1;
-	for (uint32_t i = 0; i < n; i++) {
-		p->requests[i].record = recorder_slot(i);
-		queue_push(&p->free, &p->requests[i]);
-	}
+	p->made = n;
 	return deadlines_init(&p->deadlines, n);
+}
+
+/* A free one, or NULL. Lock held. */
+static struct request *
+take_free(struct pool *p)
+{
+	struct request *r = queue_pop(&p->free);
+
+	if (r == NULL && p->fresh < p->made) {
+		r = &p->requests[p->fresh];
+		r->record = recorder_slot(p->fresh);
+		recorder_use(p->fresh++);
+	}
+	return r;
 }
 
 struct pool *
@@ -62,10 +74,12 @@ fail:
 struct request *
 pool_take(struct pool *p)
 {
+	struct request *r;
+
 	if (p->cache.head == NULL) {
 		pthread_mutex_lock(&p->lock);
-		for (; p->cache.len < LOOP_CACHE && p->active < p->most && p->free.head != NULL; p->active++)
-			queue_push(&p->cache, queue_pop(&p->free));
+		for (; p->cache.len < LOOP_CACHE && p->active < p->most && (r = take_free(p)) != NULL; p->active++)
+			queue_push(&p->cache, r);
 		p->starved = p->cache.head == NULL;
 		pthread_mutex_unlock(&p->lock);
 	}

@@ -41,7 +41,8 @@ struct seat {
 struct pool {
 	pthread_mutex_t lock;	/* guards everything below but `cache` */
 	struct queue shared;	/* requests without a key that found no idle seat */
-	struct queue free;
+	struct queue free;	/* the one that came back last is the next */
+	uint32_t fresh;		/* requests[fresh] and those behind it were never taken */
 	uint32_t active;	/* requests that wait or run, or are in `cache` */
 	uint32_t most;		/* of those; the others are free, or answered and not yet sent */
 	struct deadlines deadlines;
@@ -65,6 +66,7 @@ struct pool {
 	struct pool_hooks hooks;
 	unsigned threads;
 	struct request *requests;
+	uint32_t made;		/* constant: requests */
 	struct seat seats[];
 };
 

@@ -36,11 +36,17 @@ recorder_size(uint32_t n_slots, uint32_t n_conns, uint32_t n_seats)
 	return seats_at(n_slots, n_conns) + (uint64_t)n_seats * sizeof(struct stats_seat);
 }
 
-/* Not the state alone: bits that differ from slot to slot, and from host to host. */
+/* Bits that differ from slot to slot, and from host to host: what was overwritten does not have them. */
 static uint32_t
 tag(uint32_t index)
 {
-	return ((index + 1) * 2654435761u ^ here->key) << SLOT_TAG_SHIFT;
+	return (index + 1) * 2654435761u ^ here->key;
+}
+
+static void
+set_used(uint32_t count)
+{
+	atomic_store_explicit(&here->used, (uint64_t)tag(count) << 32 | count, memory_order_release);
 }
 
 static void *
@@ -76,8 +82,7 @@ recorder_open(int fd, uint32_t n_slots, uint32_t n_conns, uint32_t n_seats)
 	r->conns = n_conns;
 	r->seats = n_seats;
 	r->size = size;
-	for (uint32_t i = 0; i < n_slots; i++)
-		slot_set(&slots[i], SLOT_FREE, 0);
+	set_used(0);
 	atomic_store_explicit(&r->magic, RECORDER_MAGIC, memory_order_release);
 	return 0;
 }
@@ -125,9 +130,16 @@ slot_index(const struct slot *s)
 }
 
 void
+recorder_use(uint32_t index)
+{
+	slot_set(&slots[index], SLOT_FREE, 0);
+	set_used(index + 1);
+}
+
+void
 slot_set(struct slot *s, enum slot_state state, unsigned seat)
 {
-	uint32_t word = tag(slot_index(s)) | seat << SLOT_SEAT_SHIFT | (uint32_t)state;
+	uint32_t word = tag(slot_index(s)) << SLOT_TAG_SHIFT | seat << SLOT_SEAT_SHIFT | (uint32_t)state;
 
 	atomic_store_explicit(&s->word, word, memory_order_release);
 }

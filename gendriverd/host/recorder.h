@@ -105,9 +105,10 @@ struct recorder {
 	uint32_t seats;
 	struct death death;
 	_Atomic uint64_t loop;		/* ns of CLOCK_MONOTONIC: busy since then, or LOOP_WAITS; 0: not yet begun */
+	_Atomic uint64_t used;		/* slots that were ever in use, the first so many, | their tag << 32 */
 	_Atomic uint32_t command_count;	/* set last */
 	int32_t commands[STATS_COMMANDS];	/* whose entries the first of each seat are, in this order */
-	unsigned char pad[4096 - 44 - sizeof(struct death) - STATS_COMMANDS * sizeof(int32_t)];
+	unsigned char pad[4096 - 52 - sizeof(struct death) - STATS_COMMANDS * sizeof(int32_t)];
 	/* struct conn_record[conns], then struct slot[slots], then RECORDER_PARAMS bytes,
 	 * then, from the next page on, struct stats_seat[seats] */
 };
@@ -137,6 +138,8 @@ struct conn_record *recorder_conn(uint32_t index);
 struct stats_seat *recorder_seat(uint32_t index);
 uint32_t slot_index(const struct slot *s);
 
+/* Slot index is in use from now on, as all before it are; it is free. One thread at a time. */
+void recorder_use(uint32_t index);
 /* Number to word; for workers and the loop. Release: what was written before is there. */
 void slot_set(struct slot *s, enum slot_state state, unsigned seat);
 /* The same for one that ran: its seat stays. */

@@ -17,6 +17,7 @@ from gendriverd.recorder import CONN, HEADER, SLOT, Recorder, Request, State, Un
 from host_process import HostProcess, call, cast
 
 WAIT, NOTE = 1, 2
+USED = 352  # where in the head it is said how many slots were ever in use
 
 
 def read(process: HostProcess) -> list[Request]:
@@ -109,7 +110,9 @@ def test_a_client_that_does_not_read_holds_no_slots(host: HostFactory) -> None:
     assert (output.whole, output.behind) == (True, False)
 
 
-@pytest.mark.parametrize("at", [0, 8, 20, 24, HEADER + 64 * CONN + 48, HEADER + 64 * CONN + 3 * SLOT + 50])
+@pytest.mark.parametrize(
+    "at", [0, 8, 20, 24, USED, USED + 5, HEADER + 64 * CONN + 48, HEADER + 64 * CONN + 3 * SLOT + 50]
+)
 def test_overwritten_it_is_worth_nothing(gated: HostFactory, gate: Gate, at: int) -> None:
     process = gated(recorded=True, connections=64)
     process.connect().send(call(1, WAIT))

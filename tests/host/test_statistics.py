@@ -139,14 +139,14 @@ def test_whatever_the_memory_holds_the_reader_lives(host: HostFactory, seed: int
         most = 1 << chance.randint(1, 64)
         words = (chance.randrange(most).to_bytes(8, "little") for _ in range(4 * SEAT // 8))
         os.pwrite(recorder.fd, b"".join(words), begin)
-    os.pwrite(recorder.fd, chance.randbytes(4 * COMMANDS), 356)
+    os.pwrite(recorder.fd, chance.randbytes(4 * COMMANDS), 364)
     found = recorder.statistics()
     assert len(found.commands) <= COMMANDS + 1
     for each in found.commands.values():
         assert 0 < each.calls + each.casts < 2 * 4 * (COMMANDS + 1) << 63
         for timing in (each.waited, each.ran):
             assert 0 <= (timing.quantile(0.99) or 0) <= timing.most < 1 << 63
-    os.pwrite(recorder.fd, (COMMANDS + 1 + chance.randrange(1 << 31)).to_bytes(4, "little"), 352)
+    os.pwrite(recorder.fd, (COMMANDS + 1 + chance.randrange(1 << 31)).to_bytes(4, "little"), 360)
     with pytest.raises(Untrusted, match="number of commands"):
         recorder.statistics()
     os.pwrite(recorder.fd, chance.randbytes(HEADER), 0)
