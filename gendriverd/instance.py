@@ -186,6 +186,9 @@ class Instance:
         now = trio.current_time()
         return [quarantine_message(entry, now) for entry in self._quarantine.entries(now)]
 
+    def served(self) -> bool:
+        return any(keeper.serving for keeper in self.keepers)
+
     def spent(self) -> str | None:
         """One budget for all hosts: which of them a deadly request meets is chance."""
         budget, within = self.config.restart.budget, self.config.restart.budget_time

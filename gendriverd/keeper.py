@@ -36,6 +36,7 @@ from gendriverd.statistics import Statistics
 
 EXIT_REFUSED = 100
 PATIENCE = 5.0  # seconds for a host to take a message that nothing depends on
+RETURN = 0.02  # seconds in which clients come to the host that takes the place of theirs: all else can wait so long
 
 
 class Parent(Protocol):
@@ -55,6 +56,9 @@ class Parent(Protocol):
 
     def refused(self) -> list[tuple[Term, ...]]:
         """What a new host is told to refuse."""
+
+    def served(self) -> bool:
+        """Some host of it takes clients."""
 
     def spent(self) -> str | None:
         """Why no host of it is to be started any more, after a death; None: go on."""
@@ -191,6 +195,9 @@ class Keeper:
                 nursery.start_soon(self._step_when_stopped)
                 start_timeout = plan.config.start_timeout or plan.daemon.start_timeout
                 await life.run(start_timeout, self._stop, patience, self._on_ready, on_dead)
+                if self._parent.served():
+                    with trio.move_on_after(RETURN):
+                        await self._stop.wait()
                 nursery.cancel_scope.cancel()
         finally:
             orphans.sweep(log)
@@ -205,7 +212,7 @@ class Keeper:
         return started
 
     def _on_dead(self, dead: Started, life: Lifetime, end: Exit, log: Log) -> Ending:
-        """Its clients have heard. Where the next host comes at once, its process starts while all else is tidied up."""
+        """Its clients have heard. Where they need the next host at once, it starts while all else is tidied up."""
         self.life = None
         ending = self._ending(life, end, dead.driver, log)
         killer = fingerprint(life.record, life.culprit)
@@ -216,7 +223,8 @@ class Keeper:
             )
         else:
             dead.recorder.close()
-        if ending.event is Event.EXITED and ending.spent is None and ending.delay == 0 and not self._stop.is_set():
+        at_once = ending.event is Event.EXITED and ending.spent is None and ending.delay == 0
+        if at_once and not self._stop.is_set() and not self._parent.served():
             with contextlib.suppress(LaunchError):  # it is tried again, and then it is said
                 self._successor = self._start(dead.driver)
         return ending
