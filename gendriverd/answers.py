@@ -15,6 +15,7 @@ from gendriverd.errors import ConfigError, UnknownInstance
 from gendriverd.instance import Instance
 from gendriverd.log import clean_text
 from gendriverd.reload import Reloads
+from gendriverd.reports import commands
 from gendriverd.supervisor import Outcome, Supervisor
 
 PROBLEMS_MAX = 100  # of a configuration; more are counted
@@ -26,7 +27,10 @@ class Answers:
         self._supervisor = supervisor
         self._began = time.monotonic()
         self.actions: Mapping[str, Action] = MappingProxyType(
-            {"reload": Action(frozenset({"instance"}), self.reload), "status": Action(frozenset(), self.status)}
+            {
+                "reload": Action(frozenset({"instance"}), self.reload),
+                "status": Action(frozenset({"instance"}), self.status),
+            }
         )
 
     async def reload(self, question: Question, peer: str) -> Answer:
@@ -46,9 +50,21 @@ class Answers:
         }
 
     async def status(self, question: Question, peer: str) -> Answer:  # noqa: ARG002 (as any action)
+        """Of all instances, or of one alone, and then what its commands have cost."""
+        only = question.get("instance")
+        if not isinstance(only, str | None):
+            return {"error": f"instance must be a name or null, not {only!r:.80}"}
         about = {"version": __version__, "pid": os.getpid(), "uptime": round(time.monotonic() - self._began, 3)}
         instances = sorted(self._supervisor.instances.items())
-        return {"daemon": about, "instances": {name: self._instance(each) for name, each in instances}}
+        if only is None:
+            return {"daemon": about, "instances": {name: self._instance(each) for name, each in instances}}
+        if only not in self._supervisor.instances:
+            known = ", ".join(name for name, _ in instances) or "none"
+            return {"error": clean_text(f"there is no instance {only!r:.80}; the instances are: {known}")}
+        instance = self._supervisor.instances[only]
+        names = instance.ready.commands if instance.ready is not None else {}
+        told = self._instance(instance) | {"commands": commands(await instance.statistics(), names)}
+        return {"daemon": about, "instances": {only: told}}
 
     def _instance(self, instance: Instance) -> dict[str, object]:
         return {

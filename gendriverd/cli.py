@@ -159,6 +159,7 @@ def _add_reload_and_status(commands: argparse._SubParsersAction[argparse.Argumen
         description="Ask the running daemon how its instances are. Ends with 0 when all are running.",
     )
     _add_admin(status, timeout=10.0)
+    status.add_argument("instance", metavar="INSTANCE", nargs="?", help="this one alone, and what its commands cost")
     status.add_argument("--json", action="store_true", help="all that the daemon answers")
     status.set_defaults(run=_status)
 
@@ -299,7 +300,7 @@ def _reload(options: argparse.Namespace) -> int:
 def _status(options: argparse.Namespace) -> int:
     from gendriverd.cli_admin import run_status
 
-    return run_status(_admin(options), options.timeout, as_json=options.json)
+    return run_status(_admin(options), options.instance, options.timeout, as_json=options.json)
 
 
 def _admin(options: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gendriverd.admin import ANSWER_MAX
+from gendriverd.cli_reports import command_lines
 from gendriverd.errors import ConfigError, ExitCode, GendriverdError
 from gendriverd.log import clean_text
 
@@ -47,10 +48,10 @@ def run_reload(path: str, instance: str | None, timeout: float) -> int:
     return ExitCode.FAILED if failed else ExitCode.OK
 
 
-def run_status(path: str, timeout: float, *, as_json: bool) -> int:
-    """0 when every instance is running, 3 when no daemon answers, 77 when that cannot be known, else 1."""
+def run_status(path: str, instance: str | None, timeout: float, *, as_json: bool) -> int:
+    """0 when every instance, or this one, runs, 3 when no daemon answers, 77 when that cannot be known, else 1."""
     try:
-        answer = ask(path, {"do": "status"}, timeout)
+        answer = ask(path, {"do": "status", "instance": instance}, timeout)
     except Unanswered as error:
         if error.exit_code is ExitCode.NO_PERMISSION:
             raise
@@ -121,6 +122,8 @@ def _told(answer: Answer) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for each in answer["instances"].values():
+        yield from command_lines(each.get("commands") or [])
 
 
 def _row(name: str, about: dict[str, Any]) -> Sequence[str]:

@@ -78,7 +78,7 @@ def _told(report: Report) -> Iterator[str]:
         yield f"  {_command(each)}, {where}, for {each.get('running_ms')} ms, {each.get('peer')}"
     if report.get("loop_busy_ms") is not None:
         yield f"its loop: at work without a pause for {report['loop_busy_ms']} ms when it was put down"
-    yield from _commands(report.get("commands") or [])
+    yield from command_lines(report.get("commands") or [])
     usage = report.get("usage")
     if usage:
         seconds = f"{usage['user_s']:.3f} s user, {usage['system_s']:.3f} s system"
@@ -88,7 +88,8 @@ def _told(report: Report) -> Iterator[str]:
         yield "  " + " ".join(f"{key}={value}" for key, value in line.items())
 
 
-def _commands(commands: list[dict[str, Any]]) -> Iterator[str]:
+def command_lines(commands: list[dict[str, Any]]) -> Iterator[str]:
+    """For people: what had run, and what it cost."""
     if not commands:
         return
     heads = ("calls", "casts", "failed", "waited: p50", "p99", "max", "ran: p50", "p99", "max")

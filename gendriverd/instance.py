@@ -7,6 +7,7 @@ where one of these has died, a host that is ready and had none takes its place a
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 
 import trio
@@ -21,9 +22,11 @@ from gendriverd.lifetime import Lifetime
 from gendriverd.log import Log
 from gendriverd.messages import Ready
 from gendriverd.quarantine import Fingerprint, Quarantine
+from gendriverd.recorder import Untrusted
 from gendriverd.snapshot import Snapshot, Stamp, stamp_of, take
 from gendriverd.start import Plan, quarantine_message
 from gendriverd.states import HOPELESS, State
+from gendriverd.statistics import Statistics
 
 # What its keepers are makes the instance the first of these that any of them is.
 RANK = (State.RUNNING, State.STARTING, State.BACKOFF, State.STOPPING, State.FATAL, State.STOPPED)
@@ -129,6 +132,15 @@ class Instance:
     def hosts(self) -> list[dict[str, object]]:
         """For `gendriverd status`."""
         return [about for keeper in self.keepers if (about := keeper.about()) is not None]
+
+    async def statistics(self) -> Statistics:
+        """What its hosts have run since they started; a host that cannot be believed, or dies now, is left out."""
+        found = Statistics()
+        for life in [keeper.life for keeper in self.keepers]:
+            if life is not None:
+                with contextlib.suppress(Untrusted, OSError):
+                    found += await life.statistics()
+        return found
 
     async def wait_ready(self) -> Lifetime:
         """The host that the next client is passed to. Raises HandshakeRefused when none will come; bound it."""

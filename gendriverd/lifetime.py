@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
 from gendriverd.recorder import Record, Recorder, Untrusted
 from gendriverd.reports import modules
+from gendriverd.statistics import Statistics
 
 LAST_WORDS = 2.0  # seconds between "it should be leaving" and SIGKILL, or between its death and our not listening
 MARGIN = 1.0  # seconds a host gets beyond the limits it was told
@@ -128,6 +130,14 @@ class Lifetime:
                 return Handover.UNTOUCHED
             await connection.answered.wait()
         return connection.outcome
+
+    async def statistics(self) -> Statistics:
+        """What the host says it has run until now. Raises Untrusted, OSError (no descriptor left)."""
+        fd = os.dup(self._recorder.fd)
+        try:
+            return await trio.to_thread.run_sync(self._recorder.statistics, fd)
+        finally:
+            os.close(fd)
 
     @property
     def clients(self) -> int:

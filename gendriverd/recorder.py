@@ -152,15 +152,18 @@ class Recorder:
             death = replace(death, params=os.pread(self.fd, death.kept, self._params_at))
         return Record(dict(self._connections()), list(slots.values()), death)
 
-    def statistics(self) -> Statistics:
-        """What has run until now; takes a moment where there are many threads and commands. Raises Untrusted."""
-        head = os.pread(self.fd, HEADER, 0)
+    def statistics(self, fd: int | None = None) -> Statistics:
+        """What has run until now; takes a moment where there are many threads and commands. `fd`: a duplicate of ours,
+        for a thread, as ours may be closed meanwhile. Raises Untrusted.
+        """
+        fd = self.fd if fd is None else fd
+        head = os.pread(fd, HEADER, 0)
         if not self._is_open(head):
             return Statistics()
         count, *numbers = _COMMANDS.unpack_from(head, _COMMANDS_AT)
         if count > len(numbers):
             raise Untrusted("the number of commands is overwritten")
-        return statistics.read(self.fd, self._seats_at, self.seats, numbers[:count])
+        return statistics.read(fd, self._seats_at, self.seats, numbers[:count])
 
     def loop_busy(self) -> float | None:
         """For how many seconds the host's loop has been at work. None: it waits, or there is no sense in its word."""

@@ -84,7 +84,7 @@ def make(
         "running": [_request(request, names, peers, now) for request in running],
         "queued": sum(request.state is State.QUEUED for request in record.requests),
         "loop_busy_ms": _ms(loop_busy),
-        "commands": [_command(each, names) for each in statistics.commands.values()],
+        "commands": commands(statistics, names),
         "usage": _usage(host),
         "log": list(lines)[-LINES_MAX:],
     }
@@ -168,6 +168,11 @@ def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str
 
 def _name(command: int | None, names: Mapping[str, int]) -> str | None:
     return next((name for name, number in names.items() if number == command), None)
+
+
+def commands(statistics: Statistics, names: Mapping[str, int]) -> list[dict[str, Any]]:
+    """What has run, as plain values; milliseconds."""
+    return [_command(each, names) for each in statistics.commands.values()]
 
 
 def _command(command: Command, names: Mapping[str, int]) -> dict[str, Any]:

@@ -433,7 +433,7 @@ LONG = b'{"do": "status", "x": "' + b"x" * 65536 + b'"}\n'
         (b"{}\n", "do must be one of reload, status, not None"),
         (b'{"do": ["status"]}\n', "do must be one of reload, status, not ['status']"),
         (b'{"do": "stop"}\n', "do must be one of reload, status, not 'stop'"),
-        (b'{"do": "status", "instance": "echo"}\n', "status takes nothing, not 'instance'"),
+        (b'{"do": "status", "host": 1}\n', "status takes instance, not 'host'"),
         (b'{"do": "reload", "instnace": "echo"}\n', "reload takes instance, not 'instnace'"),
         (b'{"do": "reload", "instance": ["echo"]}\n', "instance must be a name or null, not ['echo']"),
         (b'{"do": "reload", "instance": "\\ud800\\n"}\n', "there is no instance '\\ud800\\n'; the instances are: echo"),
