@@ -28,13 +28,15 @@ said("server", {refused, Reason}, Frame) ->
     ?assertEqual({refused, Reason}, gen_driver_handshake:answer(Frame));
 said("host", {reply, Id, Term}, Frame) ->
     {reply, Id, BodyAt} = gen_driver_proto:decode(Frame),
-    ?assertEqual({ok, Term}, gen_driver_proto:reply_term(Frame, BodyAt));
+    ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, BodyAt));
 said("host", {goodbye, Reason}, Frame) ->
     ?assertEqual({goodbye, atom_to_binary(Reason)}, gen_driver_proto:decode(Frame));
-said("host", {part, _, _}, Frame) ->
-    ?assertEqual({unasked, part}, gen_driver_proto:decode(Frame));
-said("host", {note, _}, Frame) ->
-    ?assertEqual({unasked, note}, gen_driver_proto:decode(Frame));
+said("host", {part, Id, Term}, Frame) ->
+    {part, Id, BodyAt} = gen_driver_proto:decode(Frame),
+    ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, BodyAt));
+said("host", {note, Term}, Frame) ->
+    ?assertEqual(note, gen_driver_proto:decode(Frame)),
+    ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, 0));
 said("host", Term, Frame) ->
     ?assertEqual(Term, gen_driver_proto:decode(Frame)).
 
@@ -46,6 +48,8 @@ encode({cast, Cmd}) -> gen_driver_proto:encode_cast(Cmd, none, #{});
 encode({cast, Cmd, Params}) -> gen_driver_proto:encode_cast(Cmd, params(Params), #{});
 encode({cast, Cmd, Params, Options}) -> gen_driver_proto:encode_cast(Cmd, params(Params), Options);
 encode({cancel, Id}) -> gen_driver_proto:encode_cancel(Id);
+encode({credit, Id, Parts}) -> gen_driver_proto:encode_credit(Id, Parts);
+encode({notes, Wanted}) -> gen_driver_proto:encode_notes(Wanted);
 encode({ping, Id}) -> gen_driver_proto:encode_ping(Id).
 
 params(Params) ->
@@ -79,7 +83,7 @@ term(<<131, Body/binary>>, Verdict, Text) ->
     Expected = [Term || {ok, Term} <- [try_parse(T) || T <- Text]],
     Frame = <<131, 104, 3, 119, 5, "reply", 98, 7:32, Body/binary>>,
     case gen_driver_proto:decode(Frame) of
-        {reply, 7, BodyAt} -> verdict(Verdict, Expected, gen_driver_proto:reply_term(Frame, BodyAt));
+        {reply, 7, BodyAt} -> verdict(Verdict, Expected, gen_driver_proto:term(Frame, BodyAt));
         bad_frame -> ?assertEqual(<<>>, Body)
     end;
 term(_NoVersion, Verdict, _Text) ->

@@ -12,7 +12,8 @@ defaults_test() ->
     ?assertEqual(#{connect => {tcp, {127, 0, 0, 1}, 9900}, instance => <<"sum">>, connect_timeout => 8000,
                    connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
                    max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
-                   driver_atoms => false, undecodable => {error, {failed, undecodable}}, tcp_options => []},
+                   driver_atoms => false, undecodable => {error, {failed, undecodable}}, ping => 15000,
+                   ping_timeout => 60000, tcp_options => [], tls_options => []},
                  Options).
 
 connect_test_() ->
@@ -20,12 +21,14 @@ connect_test_() ->
         {"tcp://127.0.0.1:9900", {tcp, {127, 0, 0, 1}, 9900}},
         {<<"tcp://db.example:1">>, {tcp, "db.example", 1}},
         {"tcp://db.example:65535/", {tcp, "db.example", 65535}},
+        {"tls://db.example:9901", {tls, "db.example", 9901}},
+        {{tls, {10, 0, 0, 1}, 1}, {tls, {10, 0, 0, 1}, 1}},
         {"tcp://[::1]:9900", {tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 9900}},
         {"unix:/run/gendriverd.sock", {local, <<"/run/gendriverd.sock">>}},
         {{tcp, "h", 5}, {tcp, "h", 5}},
         {{local, "/p"}, {local, "/p"}}]]
     ++ [?_assertEqual({error, {bad_option, {connect, Url}}}, connect(Url))
-        || Url <- ["", "tcp://", "tcp://h", "tcp://h:0", "tcp://h:65536", "tcp://h:1/path", "unix:", "http://h:1",
+        || Url <- ["", "tcp://", "tcp://h", "tcp://h:0", "tcp://h:65536", "tcp://h:1/path", "unix:", "http://h:1", "tls://h", {tls, "h", 0},
                    "h:1", {tcp, "h", 0}, {local, ""}, 9900, [1, foo]]].
 
 connect(Url) ->
@@ -37,17 +40,25 @@ connect(Url) ->
 options_test_() ->
     Good = [{instance, "sum"}, {instance, <<"s">>}, {connect_timeout, 1}, {connect_wait, 0}, {plain_timeout, 1},
             {max_in_flight, 1}, {max_queued, 1}, {max_queued, {1, 1}}, {max_frame, 1}, {backoff, {1, 1}},
-            {driver_atoms, true}, {undecodable, anything},
+            {driver_atoms, true}, {undecodable, anything}, {ping, 1}, {ping, infinity}, {ping_timeout, 1},
+            {tls_options, [{cacertfile, "ca.pem"}, {server_name_indication, "name"}, {depth, 2}]},
             {tcp_options, [inet6, {keepalive, false}, {sndbuf, 1000}, {raw, 6, 4, <<1:32>>}]}],
     Bad = [{instance, ""}, {instance, 1}, {instance, [foo]}, {connect_timeout, 0}, {connect_timeout, infinity},
            {connect_wait, -1}, {plain_timeout, 0}, {max_in_flight, 0}, {max_queued, 0}, {max_queued, {0, 1}},
            {max_frame, 1 bsl 32}, {backoff, {0, 1}}, {backoff, {2, 1}}, {backoff, 1}, {driver_atoms, yes},
+           {ping, 0}, {ping_timeout, infinity}, {tls_options, x},
            {tcp_options, [{packet, 4}]}, {tcp_options, [{active, true}]}, {tcp_options, [list]}, {tcp_options, x}],
     [?_assertMatch({ok, _}, gen_driver_options:client([Option, {instance, x}])) || Option <- Good]
     ++ [?_assertEqual({error, {bad_option, Option}}, gen_driver_options:client([Option, {instance, x}]))
         || Option <- Bad]
     ++ [?_assertEqual({error, {bad_option, {unknown, conect}}},
                       gen_driver_options:client(#{instance => x, conect => y})),
+        %% What would turn the peer's proof off is refused, and no value of these is repeated: it may be secret.
+        [?_assertEqual({error, {bad_option, {tls_options, Named}}},
+                       gen_driver_options:client(#{instance => x, tls_options => [Option]}))
+         || {Named, Option} <- [{verify, {verify, verify_none}}, {versions, {versions, ['tlsv1.2']}},
+                                {verify_fun, {verify_fun, {x, y}}}, {not_a_pair, "secret"},
+                                {server_name_indication, {server_name_indication, disable}}]],
         ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_options:client([])),
         ?_assertEqual({error, {bad_option, {unknown, 1}}}, gen_driver_options:client([1])),
         ?_assertEqual({error, {bad_option, {unknown, x}}}, gen_driver_options:client(x)),

@@ -8,6 +8,12 @@
 -include("gen_driver_request.hrl").
 
 -export([take/4]).
+-export_type([taken/0]).
+
+%% Frames to send, how many casts had to be dropped, who is to hear that its cast has left; what remains waiting, and
+%% the link on which the calls are in flight now.
+-type taken() :: #{frames := [iodata()], dropped := non_neg_integer(), acks := [gen_server:from()],
+                   queue := gen_driver_queue:queue(), link := gen_driver_link:link()}.
 
 -define(REQUESTS, 256).
 -define(BYTES, 65536).
@@ -24,17 +30,18 @@
     frames = [] :: [iodata()],                  % newest first
     requests = 0 :: non_neg_integer(),
     bytes = 0 :: non_neg_integer(),
+    acks = [] :: [gen_server:from()],
     dropped = 0 :: non_neg_integer()
 }).
 
-%% @doc Frames for one send, and how many casts had to be dropped. With `Hold', keyed requests wait
-%% aside: a link that is being drained may still be running their predecessors.
--spec take(Tick :: integer(), Hold :: boolean(), gen_driver_queue:queue(), gen_driver_link:link()) ->
-    {iodata(), Dropped :: non_neg_integer(), gen_driver_queue:queue(), gen_driver_link:link()}.
+%% @doc What goes out in one send. With `Hold', keyed requests wait aside: a link that is being
+%% drained may still be running their predecessors.
+-spec take(Tick :: integer(), Hold :: boolean(), gen_driver_queue:queue(), gen_driver_link:link()) -> taken().
 take(Tick, Hold, Queue, Link) ->
     Batch = take(#batch{link = Link, queue = Queue, tick = Tick, hold = Hold,
                         room = gen_driver_link:room(Link)}),
-    {lists:reverse(Batch#batch.frames), Batch#batch.dropped, Batch#batch.queue, Batch#batch.link}.
+    #{frames => lists:reverse(Batch#batch.frames), dropped => Batch#batch.dropped, acks => Batch#batch.acks,
+      queue => Batch#batch.queue, link => Batch#batch.link}.
 
 take(Batch = #batch{requests = Requests, bytes = Bytes}) when Requests >= ?REQUESTS; Bytes >= ?BYTES ->
     Batch;
@@ -42,12 +49,13 @@ take(Batch = #batch{queue = Queue}) ->
     case gen_driver_queue:peek(Queue) of
         empty ->
             Batch;
-        #request{from = From} when From =/= cast, Batch#batch.room =:= 0 ->
-            Batch;
         #request{options = #{key := _}} = Request when Batch#batch.hold ->
             take(Batch#batch{queue = gen_driver_queue:hold(Request, Queue)});
         Request ->
-            take(check(Request, Batch#batch{queue = gen_driver_queue:out(Queue)}))
+            case Batch#batch.room > 0 orelse gen_driver_queue:is_cast(Request) of
+                true -> take(check(Request, Batch#batch{queue = gen_driver_queue:out(Queue)}));
+                false -> Batch
+            end
     end.
 
 check(Request = #request{deadline = infinity}, Batch) ->
@@ -77,6 +85,8 @@ fit(Request = #request{params = Params, shape = Shape, options = Options}, Batch
 
 encode(#request{from = cast, command = Command, params = Params, options = Options, size = Size}, Batch) ->
     add(gen_driver_proto:encode_cast(Command, Params, Options), Size, Batch);
+encode(Request = #request{from = {ack, From}}, Batch = #batch{acks = Acks}) ->
+    encode(Request#request{from = cast}, Batch#batch{acks = [From | Acks]});
 encode(#request{command = Command, params = Params, options = Options, size = Size} = Request,
        Batch = #batch{link = Link, tick = Tick, room = Room}) ->
     {Id, Entered} = gen_driver_link:enter(Request, Tick, Link),
@@ -89,6 +99,9 @@ add(Frame, Size, Batch = #batch{frames = Frames, requests = Requests, bytes = By
 
 refuse(#request{from = cast}, _Why, Batch = #batch{dropped = Dropped}) ->
     Batch#batch{dropped = Dropped + 1};
+refuse(Request = #request{from = {ack, From}}, Why, Batch) ->
+    gen_driver_answer:said(From, plain, Why),
+    refuse(Request#request{from = cast}, Why, Batch);
 refuse(#request{from = From, style = Style}, Why, Batch) ->
     gen_driver_answer:said(From, Style, Why),
     Batch.

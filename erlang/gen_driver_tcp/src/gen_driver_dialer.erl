@@ -6,11 +6,11 @@
 %% stays in the socket for the owner.
 -module(gen_driver_dialer).
 
--export([start_link/1]).
+-export([start_link/1, dial/1]).
 -export_type([outcome/0]).
 
 -type outcome() ::
-    {ok, gen_tcp:socket(), gen_driver_handshake:welcome()}
+    {ok, gen_driver_socket:socket(), gen_driver_handshake:welcome()}
   | {refused, gen_driver_handshake:refusal()}
   | {error, Reason :: term()}.
 
@@ -21,40 +21,33 @@
 -spec start_link(gen_driver_options:checked()) -> pid().
 start_link(Options) ->
     Owner = self(),
-    spawn_link(fun() -> Owner ! {?MODULE, self(), dial(Owner, Options)} end).
+    spawn_link(fun() -> Owner ! {?MODULE, self(), hand_over(dial(Options), Owner)} end).
 
-dial(Owner, Options = #{connect := Address, connect_timeout := Timeout}) ->
-    {Host, Port, Family} = where(Address),
-    %% A port, whatever the node's default: it tells how much it holds back.
-    All = [{inet_backend, inet} | Family] ++ socket_options(Address, Options),
-    try gen_tcp:connect(Host, Port, All, Timeout) of
-        {ok, Socket} -> shake_hands(Socket, Owner, Options);
+hand_over({ok, Socket, Welcome}, Owner) ->
+    case gen_driver_socket:give(Socket, Owner) of
+        ok -> {ok, Socket, Welcome};
         {error, Reason} -> {error, Reason}
-    catch
-        exit:Reason -> {error, {Reason, {connect, Address, All}}}     % badarg: an option's value
+    end;
+hand_over(Not, _Owner) ->
+    Not.
+
+%% @doc One attempt in the calling process, which waits, and owns the socket then.
+-spec dial(gen_driver_options:checked()) -> outcome().
+dial(Options = #{connect := Address, connect_timeout := Timeout}) ->
+    case gen_driver_socket:connect(Address, Options, Timeout) of
+        {ok, Socket} -> shake_hands(Socket, Options);
+        {error, Reason} -> {error, Reason}
     end.
 
-where({local, Path}) -> {{local, Path}, 0, [local]};
-where({tcp, Host, Port}) -> {Host, Port, []}.
-
-socket_options(Address, #{tcp_options := Given}) ->
-    ours() ++ defaults(Address) ++ Given.
-
-defaults({tcp, _, _}) -> [{nodelay, true}, {keepalive, true}];
-defaults({local, _}) -> [].
-
-ours() ->
-    [binary, {packet, raw}, {active, false}, {buffer, 65536}].
-
-shake_hands(Socket, Owner, Options = #{instance := Instance, connect_timeout := Timeout}) ->
+shake_hands(Socket, Options = #{instance := Instance, connect_timeout := Timeout}) ->
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
     Steps = [fun() -> greeted(recv_frame(Socket, Deadline)) end,
-             fun() -> gen_tcp:send(Socket, gen_driver_frame:join(gen_driver_handshake:hello(Instance))) end,
+             fun() -> gen_driver_socket:send(Socket, gen_driver_frame:join(gen_driver_handshake:hello(Instance))) end,
              fun() -> welcomed(recv_frame(Socket, Deadline), Options) end],
     case steps(Steps) of
-        {welcome, Welcome} -> hand_over(Socket, Owner, Welcome);
+        {welcome, Welcome} -> {ok, Socket, Welcome};
         Not ->
-            ok = gen_tcp:close(Socket),
+            ok = gen_driver_socket:close(Socket),
             Not
     end.
 
@@ -84,12 +77,6 @@ make_atoms(Welcome = #{atoms := Names}) ->
         error:_ -> {error, bad_welcome}
     end.
 
-hand_over(Socket, Owner, Welcome) ->
-    case gen_tcp:controlling_process(Socket, Owner) of
-        ok -> {ok, Socket, Welcome};
-        {error, Reason} -> {error, Reason}
-    end.
-
 recv_frame(Socket, Deadline) ->
     case recv(Socket, 4, Deadline) of
         {ok, <<0:32>>} -> {ok, <<>>};
@@ -99,4 +86,4 @@ recv_frame(Socket, Deadline) ->
     end.
 
 recv(Socket, Size, Deadline) ->
-    gen_tcp:recv(Socket, Size, max(0, Deadline - erlang:monotonic_time(millisecond))).
+    gen_driver_socket:recv(Socket, Size, max(0, Deadline - erlang:monotonic_time(millisecond))).

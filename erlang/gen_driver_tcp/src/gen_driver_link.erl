@@ -3,24 +3,27 @@
 %%
 %% A value in the client's state, under its socket: what comes from a socket can
 %% answer only what was sent on it. Every call entered here gets exactly one
-%% outcome: a final frame's, or that of `give_up/2'. An id stays taken until its
+%% outcome: a final frame's, or that of `give_up/3'. An id stays taken until its
 %% final frame, whether or not anybody still waits for it.
 %%
-%% Sending never blocks the client: it sends itself only while the driver holds
+%% Sending never blocks the client: it sends itself only while the socket holds
 %% nothing back, and leaves it to a writer process otherwise.
+%%
+%% Longer than other files: frames in, frames out and the calls between them are
+%% one state, and each function here is about all three.
 -module(gen_driver_link).
 
 -include("gen_driver_request.hrl").
 
 -export([new/3, enter/3, send/2, data/2, activate/1, sent/1, broken/1]).
--export([cancel/2, watch/2, down/2, finish/1, give_up/3]).
--export([room/1, is_busy/1, has_answered/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
+-export([cancel/2, credit/3, notes/2, ping/2, pulse/2, watch/2, down/2, finish/1, give_up/3]).
+-export([room/1, is_busy/1, is_broken/1, has_answered/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
 -export_type([link/0, socket/0]).
 
--type socket() :: gen_tcp:socket().
+-type socket() :: gen_driver_socket:socket().
 -record(call, {
-    from :: gen_server:from() | nobody,
-    style :: plain | own,
+    from :: gen_driver_answer:to() | nobody,
+    style :: gen_driver_answer:style(),
     ref :: none | reference(),
     tick :: integer(),
     monitor = none :: none | reference()
@@ -33,13 +36,19 @@
     cutter :: gen_driver_frame:cutter(),
     pending = #{} :: #{gen_driver_proto:id() => #call{}},
     watched = #{} :: #{reference() => gen_driver_proto:id()},
+    streams = #{} :: #{reference() => gen_driver_proto:id()},   % calls that take parts
     next_id = 0 :: non_neg_integer(),
-    control = [] :: iodata(),                   % cancels that wait for the next batch
+    control = [] :: iodata(),                   % cancels, credits, pings that wait for the next batch
+    pings = #{} :: #{gen_driver_proto:id() => gen_server:from()},
+    next_ping = 1 :: gen_driver_proto:id(),     % 0: the pulse's
+    heard = 0 :: integer(),                     % ms: when something last came, to a pulse
+    quiet = false :: boolean(),                 % nothing has come since the last pulse
     writer = none :: none | pid(),
     %% busy: the writer has a batch. closed: nothing may be sent any more.
     sending = idle :: idle | busy | closed,
     answered = false :: boolean(),              % some call, at some time
-    draining = false :: boolean()
+    draining = false :: boolean(),
+    leaving = false :: boolean()                % half-closed once the last stream has ended
 }).
 -opaque link() :: #link{}.
 
@@ -47,7 +56,7 @@
 -define(ACTIVE, 32).
 %% Beyond so many messages a send by the writer costs less than one through them.
 -define(LONG_MAILBOX, 1000).
--define(CLOSE, 5000).
+-define(PULSE, 0).
 
 %% @doc A socket that was welcomed; the calling process owns it.
 -spec new(socket(), gen_driver_handshake:welcome(), gen_driver_options:checked()) -> link().
@@ -55,34 +64,42 @@ new(Socket, Welcome = #{limits := Limits}, Options) ->
     #{max_in_flight := Ours, max_frame := MaxFrame, undecodable := Undecodable} = Options,
     #link{socket = Socket, welcome = Welcome, undecodable = Undecodable,
           max_in_flight = min(Ours, maps:get(in_flight, Limits, Ours)),
+          heard = erlang:monotonic_time(millisecond),
           cutter = gen_driver_frame:new(MaxFrame)}.
 
 %% @doc Let the socket speak.
--spec activate(link()) -> ok | {error, inet:posix()}.
+-spec activate(link()) -> ok | {error, gen_driver_socket:reason()}.
 activate(#link{socket = Socket}) ->
-    inet:setopts(Socket, [{active, ?ACTIVE}]).
+    gen_driver_socket:setopts(Socket, [{active, ?ACTIVE}]).
+
+%%% Out
 
 %% @doc Give a call its id. It is in flight from here on, and its frame must be sent.
 -spec enter(gen_driver_queue:request(), Tick :: integer(), link()) -> {gen_driver_proto:id(), link()}.
 enter(#request{from = From, style = Style, ref = Ref}, Tick, Link = #link{pending = Pending}) ->
     Id = gen_driver_proto:free_id(Link#link.next_id, Pending),
     Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
-    {Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1}}.
+    {Id, streams(Call, Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1})}.
 
-%% @doc Send a batch, cancels first. Only while there is room. What cannot be sent
-%% ends the link, but by way of the mailbox: answers may be waiting there.
+streams(#call{style = stream, ref = Ref}, Id, Link = #link{streams = Streams}) ->
+    Link#link{streams = Streams#{Ref => Id}};
+streams(_Call, _Id, Link) ->
+    Link.
+
+%% @doc Send a batch, control frames first. Only while there is room. What cannot be
+%% sent ends the link, but by way of the mailbox: answers may be waiting there.
 -spec send(iodata(), link()) -> link().
 send(Frames, Link = #link{sending = idle, control = Control, socket = Socket}) ->
     Data = [Control, Frames],
     Sent = Link#link{control = []},
-    case erlang:port_info(Socket, queue_size) of
-        {queue_size, 0} ->
+    case gen_driver_socket:is_clear(Socket) of
+        true ->
             send_now(Data, process_info(self(), message_queue_len), Sent);
-        {queue_size, _} ->
+        false ->
             Writing = with_writer(Sent),
             ok = gen_driver_writer:send(Writing#link.writer, Data),
             Writing#link{sending = busy};
-        undefined ->
+        closed ->
             failed(closed, Sent)
     end.
 
@@ -90,7 +107,7 @@ send_now(Data, {message_queue_len, Waiting}, Link) when Waiting > ?LONG_MAILBOX 
     Writing = with_writer(Link),
     sent_now(gen_driver_writer:send_now(Writing#link.writer, Data), Writing);
 send_now(Data, _, Link = #link{socket = Socket}) ->
-    sent_now(gen_tcp:send(Socket, Data), Link).
+    sent_now(gen_driver_socket:send(Socket, Data), Link).
 
 sent_now(ok, Link) -> Link;
 sent_now({error, Reason}, Link) -> failed(Reason, Link).
@@ -112,37 +129,52 @@ sent(Link = #link{sending = closed}) -> Link.
 %% @doc Nothing can be sent any more; what has come is still read.
 -spec broken(link()) -> link().
 broken(Link) ->
-    Link#link{sending = closed}.
+    Link#link{sending = closed, control = []}.
 
-%% @doc Bytes came: calls are answered. `lost' when nothing more can be made of this socket.
--spec data(binary(), link()) -> {ok, link()} | {goodbye, Reason :: binary(), link()} | {lost, Reason :: term(), link()}.
+%% With the next batch, or alone.
+control(_Frame, Link = #link{sending = closed}) ->
+    Link;
+control(Frame, Link = #link{control = Control}) ->
+    Link#link{control = [Control, gen_driver_frame:join(Frame)]}.
+
+%%% In
+
+%% @doc Bytes came: calls are answered. `lost' when nothing more can be made of this socket;
+%% `note' frames are handed on as they are.
+-spec data(binary(), link()) ->
+    {ok, Notes :: [binary()], link()}
+  | {goodbye, Reason :: binary(), link()} | {lost, Reason :: term(), link()}.
 data(Data, Link = #link{cutter = Cutter}) ->
+    Heard = Link#link{quiet = false},
     case gen_driver_frame:cut(Data, Cutter) of
         {ok, Frames, Rest} ->
-            frames(Frames, Link#link{cutter = Rest});
+            frames(Frames, [], Heard#link{cutter = Rest});
         {error, Frames, Reason} ->
-            case frames(Frames, Link) of
-                {ok, Answered} -> {lost, Reason, Answered};
+            case frames(Frames, [], Heard) of
+                {ok, _Notes, Answered} -> {lost, Reason, Answered};
                 Ended -> Ended
             end
     end.
 
-frames([], Link) ->
-    {ok, Link};
-frames([Frame | Frames], Link) ->
+frames([], Notes, Link) ->
+    {ok, lists:reverse(Notes), Link};
+frames([Frame | Frames], Notes, Link) ->
     case gen_driver_proto:decode(Frame) of
         {reply, Id, BodyAt} ->
-            frames(Frames, final(Id, {reply, BodyAt, Frame}, Link));
+            frames(Frames, Notes, final(Id, {reply, BodyAt, Frame}, Link));
         {failed, Id, Reason} ->
-            frames(Frames, final(Id, {failed, Reason}, Link));
+            frames(Frames, Notes, final(Id, {failed, Reason}, Link));
+        {part, Id, BodyAt} ->
+            ok = part(Id, BodyAt, Frame, Link),
+            frames(Frames, Notes, Link);
+        note ->
+            frames(Frames, [Frame | Notes], Link);
+        {pong, Id} ->
+            frames(Frames, Notes, pong(Id, Link));
         {goodbye, <<"draining">>} ->
-            frames(Frames, Link#link{draining = true});
+            frames(Frames, Notes, Link#link{draining = true});
         {goodbye, Reason} ->
             {goodbye, Reason, Link};
-        {pong, _Id} ->
-            frames(Frames, Link);
-        {unasked, _Kind} ->
-            frames(Frames, Link);
         bad_frame ->
             {lost, bad_frame, Link}
     end.
@@ -152,7 +184,7 @@ final(Id, Outcome, Link = #link{pending = Pending}) ->
     case maps:take(Id, Pending) of
         {Call, Rest} ->
             answer(Call, Outcome, Link),
-            unwatch(Call, Link#link{pending = Rest, answered = true});
+            ended(Call, unwatch(Call, Link#link{pending = Rest, answered = true}));
         error ->
             Link
     end.
@@ -164,11 +196,31 @@ answer(#call{from = From, style = Style}, {reply, BodyAt, Frame}, Link) ->
 answer(#call{from = From, style = Style}, {failed, Reason}, _Link) ->
     gen_driver_answer:failed(From, Style, Reason).
 
+%% A part that nobody asked for, or that comes after its caller has left, is ignored.
+part(Id, BodyAt, Frame, #link{pending = Pending}) ->
+    case Pending of
+        #{Id := #call{style = stream, from = From}} when From =/= nobody ->
+            gen_driver_answer:part(From, BodyAt, Frame);
+        #{} ->
+            ok
+    end.
+
+ended(#call{style = stream, ref = Ref}, Link = #link{streams = Streams}) ->
+    Left = Link#link{streams = maps:remove(Ref, Streams)},
+    case Left of
+        #link{leaving = true} -> finish(Left#link{leaving = false});
+        #link{} -> Left
+    end;
+ended(_Call, Link) ->
+    Link.
+
 unwatch(#call{monitor = none}, Link) ->
     Link;
 unwatch(#call{monitor = Monitor}, Link = #link{watched = Watched}) ->
     true = demonitor(Monitor, [flush]),
     Link#link{watched = maps:remove(Monitor, Watched)}.
+
+%%% Calls whose callers change their minds
 
 %% @doc Callers gave up: forget them and ask the host to forget their calls.
 -spec cancel(#{reference() => true}, link()) -> link().
@@ -177,14 +229,19 @@ cancel(Refs, Link = #link{pending = Pending}) ->
                  (_Id, _Call, Acc) -> Acc
               end, Link, Pending).
 
+%% The id is still taken; the name is not, but a stream goes on until its final frame.
 abandon(Id, Call, Link = #link{pending = Pending}) ->
     Left = unwatch(Call, Link),
-    tell(Id, Left#link{pending = Pending#{Id := Call#call{from = nobody, ref = none, monitor = none}}}).
+    Nobody = Call#call{from = nobody, monitor = none},
+    control(gen_driver_proto:encode_cancel(Id), Left#link{pending = Pending#{Id := Nobody}}).
 
-tell(_Id, Link = #link{sending = closed}) ->
-    Link;
-tell(Id, Link = #link{control = Control}) ->
-    Link#link{control = [Control, gen_driver_frame:join(gen_driver_proto:encode_cancel(Id))]}.
+%% @doc The caller of a stream takes so many parts more. `not_mine' when it is not in flight here.
+-spec credit(reference(), pos_integer(), link()) -> {ok, link()} | not_mine.
+credit(Ref, Parts, Link = #link{streams = Streams}) ->
+    case Streams of
+        #{Ref := Id} -> {ok, control(gen_driver_proto:encode_credit(Id, Parts), Link)};
+        #{} -> not_mine
+    end.
 
 %% @doc Monitor the callers of calls from before `Tick'.
 -spec watch(Tick :: integer(), link()) -> link().
@@ -204,10 +261,47 @@ down(Monitor, Link = #link{watched = Watched, pending = Pending}) ->
         #{} -> not_mine
     end.
 
-%% @doc Nothing more will be asked here: half-close once all is out. Answers still come.
+%%% The host itself
+
+%% @doc Have notes sent here, or no more.
+-spec notes(boolean(), link()) -> link().
+notes(Wanted, Link) ->
+    control(gen_driver_proto:encode_notes(Wanted), Link).
+
+%% @doc Ask the host's loop for a sign; `From' gets `pong'.
+-spec ping(gen_server:from(), link()) -> link().
+ping(From, Link = #link{next_ping = Next, pings = Pings}) ->
+    Id = case gen_driver_proto:free_id(Next, Pings) of ?PULSE -> ?PULSE + 1; Free -> Free end,
+    control(gen_driver_proto:encode_ping(Id), Link#link{pings = Pings#{Id => From}, next_ping = Id + 1}).
+
+pong(Id, Link = #link{pings = Pings}) ->
+    case maps:take(Id, Pings) of
+        {From, Left} ->
+            gen_server:reply(From, pong),
+            Link#link{pings = Left};
+        error ->
+            Link
+    end.
+
+%% @doc Now and then: a link that was quiet since the last time is asked for a sign; `silent' is one that has
+%% given none for `Timeout' ms.
+-spec pulse(Timeout :: pos_integer(), link()) -> {ok, link()} | silent.
+pulse(Timeout, Link = #link{heard = Heard, quiet = Quiet}) ->
+    Now = erlang:monotonic_time(millisecond),
+    case Quiet of
+        false -> {ok, Link#link{heard = Now, quiet = true}};
+        true when Now - Heard >= Timeout -> silent;
+        true -> {ok, control(gen_driver_proto:encode_ping(?PULSE), Link)}
+    end.
+
+%%% The end
+
+%% @doc Nothing more will be asked here: half-close once all is out, and no stream needs credit. Answers still come.
 -spec finish(link()) -> link().
 finish(Link = #link{sending = closed}) ->
     Link;
+finish(Link = #link{streams = Streams}) when map_size(Streams) > 0 ->
+    Link#link{leaving = true};
 finish(Link) ->
     Writing = with_writer(Link),
     ok = gen_driver_writer:half_close(Writing#link.writer),
@@ -218,28 +312,16 @@ finish(Link) ->
 -spec give_up(gen_driver_proto:failed_reason(), polite | abrupt, link()) -> ok.
 give_up(Reason, Manner, Link = #link{socket = Socket, pending = Pending, writer = Writer}) ->
     _ = is_pid(Writer) andalso gen_driver_writer:stop(Writer),
-    ok = close(Manner, Socket),
+    ok = case Manner of
+        polite -> gen_driver_socket:close(Socket);
+        abrupt -> gen_driver_socket:abort(Socket)
+    end,
     maps:foreach(fun(_Id, Call) -> answer(Call, {failed, Reason}, Link) end, Pending),
+    maps:foreach(fun(_Id, From) -> gen_server:reply(From, {error, disconnected}) end, Link#link.pings),
     %% Without flush, which walks through the mailbox each time: a late 'DOWN' is ignored.
     lists:foreach(fun(Monitor) -> demonitor(Monitor) end, maps:keys(Link#link.watched)).
 
-%% With nothing held back in the driver a plain close does not wait, and the last casts
-%% still arrive. Else somebody has to wait: a process that has nothing else to do.
-close(polite, Socket) ->
-    case erlang:port_info(Socket, queue_size) of
-        {queue_size, 0} ->
-            gen_tcp:close(Socket);
-        _ ->
-            Closer = spawn(fun() -> receive owner -> gen_tcp:close(Socket) after ?CLOSE -> ok end end),
-            case gen_tcp:controlling_process(Socket, Closer) of
-                ok -> Closer ! owner, ok;
-                {error, _} -> ok                % it is closed already
-            end
-    end;
-close(abrupt, Socket) ->
-    %% An error says that it is closed already.
-    _ = inet:setopts(Socket, [{linger, {true, 0}}]),
-    gen_tcp:close(Socket).
+%%% Looking in
 
 %% @doc How many calls may be entered and sent now; `blocked' when nothing can be sent.
 -spec room(link()) -> non_neg_integer() | blocked.
@@ -251,15 +333,20 @@ room(#link{}) -> blocked.
 is_busy(#link{sending = Sending}) ->
     Sending =:= busy.
 
+%% @doc Whether nothing can be sent any more.
+-spec is_broken(link()) -> boolean().
+is_broken(#link{sending = Sending}) ->
+    Sending =:= closed.
+
 %% @doc Whether any call was answered here.
 -spec has_answered(link()) -> boolean().
 has_answered(#link{answered = Answered}) ->
     Answered.
 
-%% @doc Whether cancels wait to be sent.
+%% @doc Whether control frames wait, and can be sent now.
 -spec has_control(link()) -> boolean().
-has_control(#link{control = Control}) ->
-    Control =/= [].
+has_control(#link{control = Control, sending = Sending}) ->
+    Control =/= [] andalso Sending =:= idle.
 
 %% @doc How many calls have no final frame yet.
 -spec in_flight(link()) -> non_neg_integer().

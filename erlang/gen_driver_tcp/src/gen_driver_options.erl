@@ -2,8 +2,9 @@
 %% @doc Options checked and given their defaults, before anything is started or sent. Pure.
 -module(gen_driver_options).
 
--export([client/1, request/1, command/1]).
--export_type([options/0, option/0, checked/0, address/0, bad_option/0, request_options/0]).
+-export([client/1, request/1, ack/1, stream/1, command/1]).
+-export_type([options/0, option/0, checked/0, address/0, bad_option/0]).
+-export_type([request_options/0, cast_options/0, stream_options/0]).
 
 -type option() ::
     {connect, string() | binary() | address()}
@@ -17,9 +18,12 @@
   | {backoff, gen_driver_backoff:range()}
   | {driver_atoms, boolean()}
   | {undecodable, term()}
-  | {tcp_options, [gen_tcp:connect_option()]}.
+  | {ping, pos_integer() | infinity}
+  | {ping_timeout, pos_integer()}
+  | {tcp_options, [gen_tcp:connect_option()]}
+  | {tls_options, [ssl:tls_client_option()]}.
 -type options() :: [option()] | #{atom() => term()}.
--type address() :: {tcp, inet:hostname() | inet:ip_address(), inet:port_number()}
+-type address() :: {tcp | tls, inet:hostname() | inet:ip_address(), inet:port_number()}
                  | {local, Path :: string() | binary()}.
 -type checked() :: #{
     connect := address(), instance := binary(), connect_timeout := pos_integer(),
@@ -27,18 +31,26 @@
     max_in_flight := pos_integer(), max_queued := {pos_integer(), pos_integer()},
     max_frame := pos_integer(), backoff := gen_driver_backoff:range(),
     driver_atoms := boolean(), undecodable := term(),
-    tcp_options := [gen_tcp:connect_option()]
+    ping := pos_integer() | infinity, ping_timeout := pos_integer(),
+    tcp_options := [gen_tcp:connect_option()], tls_options := [ssl:tls_client_option()]
 }.
 -type bad_option() :: {bad_option, {Key :: term(), Value :: term()} | {unknown | missing, Key :: term()}}.
 -type request_options() ::
     timeout()
   | [{timeout, timeout()} | {key, 0..16#ffffffff} | {trace, binary()}]
   | #{timeout => timeout(), key => 0..16#ffffffff, trace => binary()}.
+%% Of a cast also `ack', of a stream also `credit' and `fold'.
+-type cast_options() :: request_options() | [{ack, boolean()} | tuple()] | #{ack => boolean(), atom() => term()}.
+-type stream_options() :: request_options()
+  | [{credit, pos_integer()} | {fold, {fun((term(), Acc) -> Acc), Acc}} | tuple()]
+  | #{credit => pos_integer(), fold => {fun((term(), Acc) -> Acc), Acc}, atom() => term()}.
 
 %% Bytes of a unix socket's path: sockaddr_un.
 -define(MAX_PATH, 107).
 -define(MAX_MS, 16#ffffffff).
 -define(MAX_COMMAND, 16#3fffffff).
+%% Parts of a stream on their way or unread.
+-define(CREDIT, 16).
 
 %% @doc The options of a client.
 -spec client(options()) -> {ok, checked()} | {error, bad_option()}.
@@ -64,7 +76,10 @@ defaults() ->
       backoff => {100, 5000},
       driver_atoms => false,
       undecodable => {error, {failed, undecodable}},
-      tcp_options => []}.
+      ping => 15000,
+      ping_timeout => 60000,                    % casts that wait for a worker hold up a pong too
+      tcp_options => [],
+      tls_options => []}.
 
 check(instance, Name) when is_binary(Name), Name =/= <<>> -> Name;
 check(instance, Name) when is_atom(Name) -> atom_to_binary(Name);
@@ -85,6 +100,11 @@ check(backoff, {First, Max})
   when is_integer(First), First > 0, is_integer(Max), Max >= First, Max =< ?MAX_MS -> {First, Max};
 check(driver_atoms, Flag) when is_boolean(Flag) -> Flag;
 check(undecodable, Term) -> Term;
+check(ping, infinity) -> infinity;
+check(Key, Ms) when Key =:= ping orelse Key =:= ping_timeout, is_integer(Ms), Ms > 0, Ms =< ?MAX_MS -> Ms;
+check(tls_options, List) when is_list(List) ->
+    lists:foreach(fun tls_option/1, List),
+    List;
 check(tcp_options, List) when is_list(List) ->
     lists:foreach(fun(Option) -> tcp_option(Option, List) end, List),
     List;
@@ -105,7 +125,18 @@ tcp_option({raw, _, _, _}, _List) -> ok;
 tcp_option(Family, _List) when Family =:= inet; Family =:= inet6 -> ok;
 tcp_option(_, List) -> throw({bad_option, {tcp_options, List}}).
 
-address({tcp, Host, Port} = Address) when is_integer(Port), Port > 0, Port < 65536 ->
+%% Who is trusted and who we are; not whether the peer is asked, and not which version. Values may be secret.
+tls_option({server_name_indication, disable}) ->        % it would turn the check of the name off
+    throw({bad_option, {tls_options, server_name_indication}});
+tls_option({Key, _})
+  when Key =:= cacerts; Key =:= cacertfile; Key =:= cert; Key =:= certfile; Key =:= key; Key =:= keyfile;
+       Key =:= password; Key =:= certs_keys; Key =:= server_name_indication; Key =:= depth;
+       Key =:= customize_hostname_check; Key =:= crl_check; Key =:= crl_cache; Key =:= ciphers;
+       Key =:= supported_groups; Key =:= signature_algs -> ok;
+tls_option({Key, _}) -> throw({bad_option, {tls_options, Key}});
+tls_option(_) -> throw({bad_option, {tls_options, not_a_pair}}).
+
+address({Kind, Host, Port} = Address) when Kind =:= tcp orelse Kind =:= tls, is_integer(Port), Port > 0, Port < 65536 ->
     case is_host(Host) of
         true -> Address;
         false -> throw({bad_option, {connect, Address}})
@@ -120,19 +151,21 @@ address(Other) -> throw({bad_option, {connect, Other}}).
 
 url(<<"unix:", Path/binary>>, _Url) when Path =/= <<>>, byte_size(Path) =< ?MAX_PATH ->
     {local, Path};
-url(<<"tcp://", Rest/binary>>, Url) ->
+url(<<"tcp://", Rest/binary>>, Url) -> url(tcp, Rest, Url);
+url(<<"tls://", Rest/binary>>, Url) -> url(tls, Rest, Url);
+url(_, Url) -> throw({bad_option, {connect, Url}}).
+
+url(Kind, Rest, Url) ->
     case uri_string:parse(<<"tcp://", Rest/binary>>) of
         #{host := Host, port := Port} = Parts
           when Host =/= <<>>, is_integer(Port), Port > 0, Port < 65536 ->
             case maps:get(path, Parts) of
-                Path when Path =:= <<>>; Path =:= <<"/">> -> {tcp, host(binary_to_list(Host)), Port};
+                Path when Path =:= <<>>; Path =:= <<"/">> -> {Kind, host(binary_to_list(Host)), Port};
                 _ -> throw({bad_option, {connect, Url}})
             end;
         _ ->
             throw({bad_option, {connect, Url}})
-    end;
-url(_, Url) ->
-    throw({bad_option, {connect, Url}}).
+    end.
 
 is_host(Host) when is_atom(Host) -> true;
 is_host(Host) when is_tuple(Host) -> inet:ntoa(Host) =/= {error, einval};
@@ -174,9 +207,39 @@ request(Options) when is_map(Options) ->
     ok = maps:foreach(fun request_option/2, Options),
     {maps:get(timeout, Options, default), maps:remove(timeout, Options)};
 request(Options) when is_list(Options), length(Options) >= 0 ->
-    request(maps:from_list(lists:map(fun request_pair/1, lists:reverse(Options))));
+    request(request_map(Options));
 request(Other) ->
     error({bad_option, {timeout, Other}}).
+
+%% @doc Whether a cast is to be acknowledged; and its other options.
+-spec ack(cast_options()) -> {boolean(), request_options()}.
+ack(Options) when is_list(Options), length(Options) >= 0 ->
+    ack(request_map(Options));
+ack(#{ack := Ack} = Options) when is_boolean(Ack) ->
+    {Ack, maps:remove(ack, Options)};
+ack(#{ack := Other}) ->
+    error({bad_option, {ack, Other}});
+ack(Options) ->
+    {false, Options}.
+
+%% @doc How many parts a stream may have unread, what is to be done with them; and its other options.
+-spec stream(stream_options()) -> {pos_integer(), none | {fun((term(), term()) -> term()), term()}, request_options()}.
+stream(Options) when is_list(Options), length(Options) >= 0 ->
+    stream(request_map(Options));
+stream(Options) when is_map(Options) ->
+    {credit(maps:get(credit, Options, ?CREDIT)), fold(maps:get(fold, Options, none)), maps:without([credit, fold], Options)};
+stream(Timeout) ->
+    {?CREDIT, none, Timeout}.
+
+credit(Parts) when is_integer(Parts), Parts > 0, Parts =< ?MAX_MS -> Parts;
+credit(Other) -> error({bad_option, {credit, Other}}).
+
+fold(none) -> none;
+fold({Fun, Acc}) when is_function(Fun, 2) -> {Fun, Acc};
+fold(Other) -> error({bad_option, {fold, Other}}).
+
+request_map(Options) ->
+    maps:from_list(lists:map(fun request_pair/1, lists:reverse(Options))).
 
 request_pair({_, _} = Pair) -> Pair;
 request_pair(Option) -> error({bad_option, {unknown, Option}}).

@@ -1,5 +1,5 @@
 %% SPDX-License-Identifier: MIT
-%% @doc Places in a client's queue, taken by callers before they send.
+%% @doc Places in a client's queue, taken by callers before they send; and how much it has in hand.
 %%
 %% A mailbox cannot be bounded by its owner: what is refused there has already
 %% been sent. So a caller takes a place in a counter first and the client gives
@@ -8,7 +8,7 @@
 %% nothing and needs no process to own a table.
 -module(gen_driver_places).
 
--export([open/2, close/1, take/2, give/3, taken/1]).
+-export([open/2, close/1, take/2, give/3, load/3, load/1, taken/1]).
 -export_type([places/0]).
 
 -type bounds() :: {Requests :: pos_integer(), Bytes :: pos_integer()}.
@@ -17,13 +17,15 @@
 -define(KEY(Pid), {?MODULE, Pid}).
 -define(REQUESTS, 1).
 -define(BYTES, 2).
+-define(UP, 3).
+-define(IN_FLIGHT, 4).
 
 %% @doc Open the places of a client; those of clients that were killed go.
 -spec open(pid(), bounds()) -> places().
 open(Pid, Bounds) ->
     lists:foreach(fun close/1, [Dead || {?KEY(Dead), _} <- persistent_term:get(),
                                         not is_process_alive(Dead)]),
-    Places = {atomics:new(2, [{signed, true}]), Bounds},
+    Places = {atomics:new(4, [{signed, true}]), Bounds},
     persistent_term:put(?KEY(Pid), Places),
     Places.
 
@@ -59,6 +61,26 @@ count({Counter, {MaxRequests, MaxBytes}} = Places, Size) ->
 give({Counter, _}, Requests, Size) ->
     atomics:sub(Counter, ?REQUESTS, Requests),
     atomics:sub(Counter, ?BYTES, Size).
+
+%% @doc The client says whether it has a link, and how many calls are in flight.
+-spec load(places(), Up :: boolean(), InFlight :: non_neg_integer()) -> ok.
+load({Counter, _}, Up, InFlight) ->
+    atomics:put(Counter, ?UP, case Up of true -> 1; false -> 0 end),
+    atomics:put(Counter, ?IN_FLIGHT, InFlight).
+
+%% @doc Calls in flight and requests that wait, of a client that has a link; `down' of one that has none,
+%% `nobody' where there is no such client on this node.
+-spec load(pid()) -> Requests :: non_neg_integer() | down | nobody.
+load(Pid) ->
+    case persistent_term:get(?KEY(Pid), nobody) of
+        nobody ->
+            nobody;
+        {Counter, _} ->
+            case atomics:get(Counter, ?UP) of
+                1 -> atomics:get(Counter, ?IN_FLIGHT) + max(0, atomics:get(Counter, ?REQUESTS));
+                0 -> down
+            end
+    end.
 
 %% @doc How many are taken.
 -spec taken(places()) -> {Requests :: integer(), Bytes :: integer()}.

@@ -8,15 +8,15 @@
 %% allowed, or forbidden, at the beginning.
 -module(gen_driver_proto).
 
--export([encode_call/4, encode_cast/3, encode_cancel/1, encode_ping/1]).
--export([decode/1, reply_term/2, retryable/1, unanswered/1, free_id/2]).
+-export([encode_call/4, encode_cast/3, encode_cancel/1, encode_credit/2, encode_notes/1, encode_ping/1]).
+-export([decode/1, term/2, retryable/1, unanswered/1, free_id/2]).
 -export_type([id/0, command/0, params/0, options/0, answer/0, failed_reason/0, not_run/0, may_have_run/0]).
 
 -type id() :: 0..16#7fffffff.
 -type command() :: 0..16#3fffffff.
 %% A term in External Term Format without its version byte.
 -type params() :: none | binary().
--type options() :: #{timeout => 0..16#ffffffff, key => 0..16#ffffffff, trace => binary()}.
+-type options() :: #{timeout => 0..16#ffffffff, key => 0..16#ffffffff, trace => binary(), parts => 1..16#ffffffff}.
 
 -type not_run() :: overloaded | expired | cancelled | draining | unavailable | not_run
                  | bad_request | quarantined.
@@ -28,7 +28,8 @@
   | {failed, id(), failed_reason()}
   | {pong, id()}
   | {goodbye, Reason :: binary()}
-  | {unasked, part | note}
+  | {part, id(), BodyAt :: pos_integer()}
+  | note
   | bad_frame.
 
 -define(VERSION, 131).
@@ -60,6 +61,16 @@ encode_cast(Command, Params, Options) ->
 encode_cancel(Id) ->
     <<?VERSION, 104, 2, 119, 6, "cancel", (int(Id))/binary>>.
 
+%% @doc `{credit, Id, Parts}'.
+-spec encode_credit(id(), Parts :: 1..16#ffffffff) -> iodata().
+encode_credit(Id, Parts) ->
+    <<?VERSION, 104, 3, 119, 6, "credit", (int(Id))/binary, (unsigned(Parts))/binary>>.
+
+%% @doc `{notes, Wanted}'.
+-spec encode_notes(boolean()) -> iodata().
+encode_notes(true) -> <<?VERSION, 104, 2, 119, 5, "notes", 119, 4, "true">>;
+encode_notes(false) -> <<?VERSION, 104, 2, 119, 5, "notes", 119, 5, "false">>.
+
 %% @doc `{ping, Id}'.
 -spec encode_ping(id()) -> iodata().
 encode_ping(Id) ->
@@ -68,6 +79,9 @@ encode_ping(Id) ->
 int(N) when N < 256 -> <<97, N>>;
 int(N) -> <<98, N:32>>.
 
+unsigned(N) when N =< 16#7fffffff -> int(N);
+unsigned(N) -> <<110, 4, 0, N:32/little>>.
+
 encode_options(Options) ->
     <<?VERSION, Encoded/binary>> = term_to_binary(Options),
     Encoded.
@@ -75,8 +89,8 @@ encode_options(Options) ->
 params_or_nil(none) -> <<?NIL>>;
 params_or_nil(Params) -> Params.
 
-%% @doc What a frame from the host is. Of a reply only kind and id are read: `reply_term/2' gives
-%% the term.
+%% @doc What a frame from the host is. Of a reply, part or note only kind and id are read: `term/2'
+%% gives the term.
 -spec decode(Frame :: binary()) -> answer().
 decode(<<?VERSION, 104, 3, 119, 5, "reply", 97, Id, _, _/binary>>) ->
     {reply, Id, 12};
@@ -110,10 +124,13 @@ decode(2, <<"goodbye">>, Body, _Size) ->
         {Reason, <<>>} -> {goodbye, Reason};
         _ -> bad_frame
     end;
-decode(3, <<"part">>, _Body, _Size) ->
-    {unasked, part};
-decode(2, <<"note">>, _Body, _Size) ->
-    {unasked, note};
+decode(3, <<"part">>, Body, Size) ->
+    case id(Body) of
+        {Id, Term} when Term =/= <<>> -> {part, Id, Size - byte_size(Term)};
+        _ -> bad_frame
+    end;
+decode(2, <<"note">>, Body, _Size) when Body =/= <<>> ->
+    note;
 decode(_Arity, _Tag, _Body, _Size) ->
     bad_frame.
 
@@ -145,12 +162,14 @@ failed_reason(<<"bad_reply">>) -> bad_reply;
 %% A word of a later version: the closed set stays closed, and it may have run.
 failed_reason(_) -> undecodable.
 
-%% @doc The term of a reply whose body begins at `BodyAt'; `undecodable' when it is not a term this
-%% node takes: an atom it does not know, NaN, a fun, bytes left over.
--spec reply_term(Frame :: binary(), BodyAt :: pos_integer()) -> {ok, term()} | undecodable.
-reply_term(Frame, BodyAt) ->
+%% @doc The term that a reply, part or note carries, its last element, which begins at `BodyAt' or
+%% later; `undecodable' when it is not a term this node takes: an atom it does not know, NaN, a
+%% fun, bytes left over.
+-spec term(Frame :: binary(), BodyAt :: non_neg_integer()) -> {ok, term()} | undecodable.
+term(Frame, BodyAt) ->
     try binary_to_term(Frame, [safe, used]) of
-        {{reply, _Id, Term}, Used} when Used =:= byte_size(Frame) ->
+        {Envelope, Used} when Used =:= byte_size(Frame), is_tuple(Envelope), tuple_size(Envelope) > 0 ->
+            Term = element(tuple_size(Envelope), Envelope),
             case may_hold_fun(Frame, BodyAt) andalso holds_fun(Term) of
                 true -> undecodable;
                 false -> {ok, Term}

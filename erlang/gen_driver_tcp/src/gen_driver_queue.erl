@@ -8,7 +8,7 @@
 -include("gen_driver_request.hrl").
 
 -export([new/0, in/2, out/1, peek/1, hold/2, release/1, remove/2, empty/1, impatient/2]).
--export([is_full/2, begins_with_cast/1, ready/1, size/1, bytes/1, settle/1]).
+-export([is_full/2, is_cast/1, begins_with_cast/1, ready/1, size/1, bytes/1, settle/1]).
 -export_type([queue/0, request/0]).
 
 -type request() :: #request{}.
@@ -35,9 +35,15 @@ new() ->
 -spec begins_with_cast(queue()) -> boolean().
 begins_with_cast(Q) ->
     case peek(Q) of
-        #request{from = cast} -> true;
-        _ -> false
+        empty -> false;
+        Request -> is_cast(Request)
     end.
+
+%% @doc Whether nobody waits for what becomes of it.
+-spec is_cast(request()) -> boolean().
+is_cast(#request{from = cast}) -> true;
+is_cast(#request{from = {ack, _}}) -> true;
+is_cast(#request{}) -> false.
 
 %% @doc At the end.
 -spec in(request(), queue()) -> queue().

@@ -3,11 +3,13 @@
 %% waits in the queue, what a link takes.
 
 -record(request, {
-    from = cast :: cast | gen_server:from(),
+    %% {ack, ..}: a cast whose sender is told when it has left, or why not.
+    from = cast :: cast | {ack, gen_server:from()} | gen_driver_answer:to(),
     %% plain: gen_server:call({port, ..}); the server decodes, the caller gets the term.
-    %% own: gen_driver_tcp:call; the caller gets the frame and decodes it itself.
-    style = plain :: plain | own,
-    ref = none :: none | reference(),           % own calls: what a cancel names
+    %% own: gen_driver_tcp's; the caller gets the frame and decodes it itself.
+    %% stream: the same, and frames of parts before it, under an alias of its own.
+    style = plain :: plain | own | stream,
+    ref = none :: none | reference(),           % what a cancel or credit names; plain ones have none
     command = 0 :: gen_driver_proto:command() | binary(),
     params = none :: gen_driver_proto:params(),
     options = #{} :: gen_driver_proto:options(),

@@ -8,16 +8,23 @@
 %% `gen_server:call(Pid, {port, Command, Params})' works too, and is as fast. These
 %% functions add deadlines that the host knows of, a bound on what may wait in the
 %% client's mailbox, and encoding and decoding in the caller.
+%%
+%% Longer than other files: it is the whole of the API, most of it in specs and words.
 -module(gen_driver_tcp).
 
--include("gen_driver_request.hrl").
-
--export([start_link/1, start_link/2, child_spec/1, stop/1, await/2, info/1]).
+-export([start_link/1, start_link/2, child_spec/1, stop/1, await/2, ping/2, info/1]).
 -export([call/2, call/3, call/4, cast/2, cast/3, cast/4, retryable/1]).
--export_type([command/0, failed/0, failed_reason/0, not_run/0, may_have_run/0, info/0]).
+-export([send_request/2, send_request/3, send_request/4, send_request/6]).
+-export([receive_response/2, receive_response/3, wait_response/2, wait_response/3, check_response/2, check_response/3]).
+-export([reqids_new/0, reqids_add/3, reqids_size/1, reqids_to_list/1]).
+-export([call_stream/4, next_part/2, check_part/2, cancel_stream/1, subscribe/2, unsubscribe/2]).
+-export_type([command/0, failed/0, failed_reason/0, not_run/0, may_have_run/0, result/0, info/0]).
+-export_type([request_id/0, request_id_collection/0, response/0, stream/0]).
 
 %% An integer, or a name that the driver declared.
 -type command() :: gen_driver_proto:command() | atom() | binary().
+%% What a driver says, as it is; the service's own word; or a name that the driver has not declared.
+-type result() :: term() | failed() | {error, {unknown_command, binary()}}.
 -type failed() :: {error, {failed, failed_reason()}}.
 -type failed_reason() :: gen_driver_proto:failed_reason().
 -type not_run() :: gen_driver_proto:not_run().
@@ -30,9 +37,12 @@
     connects := non_neg_integer(), casts_dropped := non_neg_integer(),
     welcome => gen_driver_handshake:welcome()
 }.
+-opaque request_id() :: gen_driver_requests:id().
+-opaque request_id_collection() :: gen_driver_requests:collection().
+%% As in gen_server; the error says that the client has ended, or was not there.
+-type response() :: {reply, result()} | {error, {Reason :: term(), gen_server:server_ref()}}.
+-type stream() :: gen_driver_stream:stream().
 
-%% How long a caller waits beyond its deadline for the host's own word.
--define(BEYOND, 100).
 -define(TIMEOUT, 5000).
 
 %%% Clients
@@ -83,7 +93,15 @@ stop(Client) ->
 %% @doc Wait until the instance has welcomed this client, or the attempt under way has failed.
 -spec await(gen_server:server_ref(), timeout()) -> ok | {error, term()}.
 await(Client, Timeout) ->
-    case gen_server:receive_response(gen_server:send_request(Client, await), Timeout) of
+    asked(Client, await, Timeout).
+
+%% @doc Whether the host's loop answers, over the link that calls take.
+-spec ping(gen_server:server_ref(), timeout()) -> pong | {error, unavailable | disconnected | timeout | term()}.
+ping(Client, Timeout) ->
+    asked(Client, ping, Timeout).
+
+asked(Client, What, Timeout) ->
+    case gen_server:receive_response(gen_server:send_request(Client, What), Timeout) of
         {reply, Outcome} -> Outcome;
         {error, {Reason, _}} -> {error, Reason};
         timeout -> {error, timeout}
@@ -94,80 +112,68 @@ await(Client, Timeout) ->
 info(Client) ->
     gen_server:call(Client, info).
 
-%%% Requests
+%%% Calls and casts
 
 %% @equiv call(Client, Command, [], 5000)
--spec call(gen_server:server_ref(), command()) -> term() | failed().
+-spec call(gen_server:server_ref(), command()) -> result().
 call(Client, Command) ->
-    call(#request{}, Client, Command, ?TIMEOUT, #{}).
+    called(Client, Command, gen_driver_caller:request(Command, none, ?TIMEOUT, #{})).
 
 %% @equiv call(Client, Command, Params, 5000)
--spec call(gen_server:server_ref(), command(), Params :: term()) -> term() | failed().
+-spec call(gen_server:server_ref(), command(), Params :: term()) -> result().
 call(Client, Command, Params) ->
-    call(gen_driver_params:request(Params), Client, Command, ?TIMEOUT, #{}).
+    call(Client, Command, Params, ?TIMEOUT).
 
 %% @doc What the driver says, or the service's own word, `{error, {failed, Reason}}'. A name that the
 %% driver has not declared is `{error, {unknown_command, Name}}'. Exits like `gen_server:call' when
 %% there is no such client.
--spec call(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:request_options()) ->
-    term() | failed() | {error, {unknown_command, binary()}}.
+-spec call(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:request_options()) -> result().
 call(Client, Command, Params, TimeoutOrOptions) ->
-    {Timeout, Options} = case gen_driver_options:request(TimeoutOrOptions) of
-        {default, Rest} -> {?TIMEOUT, Rest};
-        Given -> Given
-    end,
-    call(gen_driver_params:request(Params), Client, Command, Timeout, Options).
+    {Timeout, Options} = options(TimeoutOrOptions, ?TIMEOUT),
+    called(Client, Command, gen_driver_caller:request(Command, {params, Params}, Timeout, Options)).
 
-call(Plain, Client, Command, Timeout, Options) ->
-    Ref = make_ref(),
-    case place(Client, Plain#request{style = own, ref = Ref, options = Options}, Command, Timeout) of
-        {ok, Server, Request} ->
-            %% gen_server:call finds its reply without a walk through the caller's mailbox.
-            try gen_server:call(Server, Request, beyond(Timeout)) of
-                {frame, BodyAt, Frame} -> gen_driver_answer:term(BodyAt, Frame, {error, {failed, undecodable}});
-                {said, Term} -> Term
-            catch
-                exit:{timeout, {gen_server, call, _}} ->
-                    gen_server:cast(Server, {cancel, Ref}),
-                    {error, {failed, timeout}};
-                exit:{Reason, {gen_server, call, _}} ->
-                    exit({Reason, {?MODULE, call, [Client, Command]}})
-            end;
-        nobody ->
-            exit({noproc, {?MODULE, call, [Client, Command]}});
-        {failed, Reason} ->
-            {error, {failed, Reason}}
+called(Client, Command, Request) ->
+    case gen_driver_telemetry:is_there() of
+        false ->
+            gen_driver_caller:result(gen_driver_caller:call(Client, Request));
+        true ->
+            Began = erlang:monotonic_time(),
+            Outcome = gen_driver_caller:call(Client, Request),
+            ok = gen_driver_telemetry:call(Began, Client, Command, Outcome),
+            gen_driver_caller:result(Outcome)
     end.
-
-beyond(infinity) -> infinity;
-beyond(Timeout) -> min(Timeout + ?BEYOND, 16#ffffffff).
 
 %% @equiv cast(Client, Command, [])
 -spec cast(gen_server:server_ref(), command()) -> ok | failed().
 cast(Client, Command) ->
-    cast(#request{}, Client, Command, infinity, #{}).
+    cast_result(gen_driver_caller:cast(Client, gen_driver_caller:request(Command, none, infinity, #{}))).
 
 %% @equiv cast(Client, Command, Params, #{})
 -spec cast(gen_server:server_ref(), command(), Params :: term()) -> ok | failed().
 cast(Client, Command, Params) ->
-    cast(gen_driver_params:request(Params), Client, Command, infinity, #{}).
+    cast_result(gen_driver_caller:cast(Client, gen_driver_caller:request(Command, {params, Params}, infinity, #{}))).
 
 %% @doc Have a command run and never hear of it. `ok' says that it was taken, no more: without a link
-%% it is dropped, and counted in `info/1'.
--spec cast(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:request_options()) ->
-    ok | failed().
+%% it is dropped, logged, and counted in `info/1'. With `ack => true' the caller waits, and `ok' says
+%% that it is on its way to the host; anything else that it was dropped, and why.
+-spec cast(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:cast_options()) ->
+    ok | failed() | {error, {unknown_command, binary()}}.
 cast(Client, Command, Params, TimeoutOrOptions) ->
-    {Timeout, Options} = case gen_driver_options:request(TimeoutOrOptions) of
-        {default, Rest} -> {infinity, Rest};
-        Given -> Given
-    end,
-    cast(gen_driver_params:request(Params), Client, Command, Timeout, Options).
+    {Ack, Rest} = gen_driver_options:ack(TimeoutOrOptions),
+    {Timeout, Options} = options(Rest, infinity),
+    Request = gen_driver_caller:request(Command, {params, Params}, Timeout, Options),
+    cast_result(case Ack of
+        true -> gen_driver_caller:ack(Client, Request);
+        false -> gen_driver_caller:cast(Client, Request)
+    end).
 
-cast(Plain, Client, Command, Timeout, Options) ->
-    case place(Client, Plain#request{options = Options}, Command, Timeout) of
-        {ok, Server, Request} -> gen_server:cast(Server, Request);
-        nobody -> ok;
-        {failed, Reason} -> {error, {failed, Reason}}
+cast_result(ok) -> ok;
+cast_result(Outcome) -> gen_driver_caller:result(Outcome).
+
+options(TimeoutOrOptions, Default) ->
+    case gen_driver_options:request(TimeoutOrOptions) of
+        {default, Options} -> {Default, Options};
+        Given -> Given
     end.
 
 %% @doc Whether the call that gave this result certainly never started, so that it may be made again.
@@ -176,31 +182,146 @@ cast(Plain, Client, Command, Timeout, Options) ->
 retryable({error, {failed, Reason}}) when is_atom(Reason) -> gen_driver_proto:retryable(Reason);
 retryable(_) -> false.
 
-%%% On the way
+%%% Requests that are answered later: as gen_server's functions of the same names
 
-place(Client, Request, Name, Timeout) ->
-    case gen_driver_options:command(Name) of
-        {ok, Command} -> place(where(Client), Request#request{command = Command}, Timeout);
-        bad_request -> {failed, bad_request}
+%% @equiv send_request(Client, Command, [], infinity)
+-spec send_request(gen_server:server_ref(), command()) -> request_id().
+send_request(Client, Command) ->
+    send_request(Client, Command, []).
+
+%% @equiv send_request(Client, Command, Params, infinity)
+-spec send_request(gen_server:server_ref(), command(), Params :: term()) -> request_id().
+send_request(Client, Command, Params) ->
+    send_request(Client, Command, Params, infinity).
+
+%% @doc Make a call and do not wait: the answer is for one of the functions below. A timeout is the deadline
+%% that travels along; how long to wait is said when waiting.
+-spec send_request(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:request_options()) ->
+    request_id().
+send_request(Client, Command, Params, TimeoutOrOptions) ->
+    {Timeout, Options} = options(TimeoutOrOptions, infinity),
+    gen_driver_requests:send(Client, gen_driver_caller:request(Command, {params, Params}, Timeout, Options)).
+
+%% @doc The same, into a collection.
+-spec send_request(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:request_options(),
+                   Label :: term(), request_id_collection()) -> request_id_collection().
+send_request(Client, Command, Params, TimeoutOrOptions, Label, Collection) ->
+    reqids_add(send_request(Client, Command, Params, TimeoutOrOptions), Label, Collection).
+
+%% @doc Wait for the answer. After `timeout' the call is given up: cancelled if it has not begun, and its answer,
+%% should one come, is thrown away.
+-spec receive_response(request_id(), gen_server:response_timeout()) -> response() | timeout.
+receive_response(Id, Timeout) ->
+    gen_driver_requests:receive_response(Id, Timeout).
+
+%% @doc The first answer to a request of a collection, its label, and the collection, without it when `Delete'.
+%% After `timeout' all of them are given up.
+-spec receive_response(request_id_collection(), gen_server:response_timeout(), Delete :: boolean()) ->
+    {response(), Label :: term(), request_id_collection()} | no_request | timeout.
+receive_response(Collection, Timeout, Delete) ->
+    gen_driver_requests:receive_response(Collection, Timeout, Delete).
+
+%% @doc The same, but after `timeout' one may wait again.
+-spec wait_response(request_id(), gen_server:response_timeout()) -> response() | timeout.
+wait_response(Id, Timeout) ->
+    gen_driver_requests:wait_response(Id, Timeout).
+
+%% @doc The same for a collection.
+-spec wait_response(request_id_collection(), gen_server:response_timeout(), Delete :: boolean()) ->
+    {response(), Label :: term(), request_id_collection()} | no_request | timeout.
+wait_response(Collection, Timeout, Delete) ->
+    gen_driver_requests:wait_response(Collection, Timeout, Delete).
+
+%% @doc For a process that receives for itself: the answer in a message, if it is one.
+-spec check_response(Message :: term(), request_id()) -> response() | no_reply.
+check_response(Message, Id) ->
+    gen_driver_requests:check_response(Message, Id).
+
+%% @doc The same for a collection.
+-spec check_response(Message :: term(), request_id_collection(), Delete :: boolean()) ->
+    {response(), Label :: term(), request_id_collection()} | no_request | no_reply.
+check_response(Message, Collection, Delete) ->
+    gen_driver_requests:check_response(Message, Collection, Delete).
+
+%% @doc A collection without requests.
+-spec reqids_new() -> request_id_collection().
+reqids_new() ->
+    gen_driver_requests:new().
+
+%% @doc With one more.
+-spec reqids_add(request_id(), Label :: term(), request_id_collection()) -> request_id_collection().
+reqids_add(Id, Label, Collection) ->
+    gen_driver_requests:add(Id, Label, Collection).
+
+%% @doc How many.
+-spec reqids_size(request_id_collection()) -> non_neg_integer().
+reqids_size(Collection) ->
+    gen_driver_requests:size(Collection).
+
+%% @doc All of them.
+-spec reqids_to_list(request_id_collection()) -> [{request_id(), Label :: term()}].
+reqids_to_list(Collection) ->
+    gen_driver_requests:to_list(Collection).
+
+%%% Streams and notes
+
+%% @doc A call whose driver gives parts before it replies. Options are those of a call (the timeout is for all of it:
+%% infinity unless said), and `credit', how many parts may be on their way or unread: 16 unless said.
+%%
+%% With `fold => {Fun, Acc}' it waits, and gives `{Result, Acc}' when `Fun(Part, Acc)' has seen every part. Without,
+%% `{ok, Stream}' at once: parts and result come as messages, for `next_part/2' or `check_part/2'.
+-spec call_stream(gen_server:server_ref(), command(), Params :: term(), gen_driver_options:stream_options()) ->
+    {ok, stream()} | failed() | {result(), Acc :: term()}.
+call_stream(Client, Command, Params, Given) ->
+    {Credit, Fold, Rest} = gen_driver_options:stream(Given),
+    {Timeout, Options} = options(Rest, infinity),
+    Request = gen_driver_caller:request(Command, {params, Params}, Timeout, Options),
+    case gen_driver_stream:start(Client, Request, Credit) of
+        {ok, Stream} -> streamed(Fold, Stream);
+        {failed, Reason} -> not_streamed(Fold, {error, {failed, Reason}});
+        nobody -> exit({noproc, {?MODULE, call_stream, [Client, Command]}})
     end.
 
-place(undefined, _Request, _Timeout) ->
-    nobody;
-place(Pid, Request = #request{size = Size}, Timeout) when is_pid(Pid), node(Pid) =:= node() ->
-    case gen_driver_places:take(Pid, Size) of
-        full -> {failed, overloaded};
-        Taken -> {ok, Pid, Request#request{placed = Taken =:= taken, deadline = deadline(Timeout)}}
-    end;
-place(Remote, Request, Timeout) ->
-    Deadline = case Timeout of infinity -> infinity; _ -> {in, Timeout} end,
-    {ok, Remote, Request#request{deadline = Deadline}}.
+streamed(none, Stream) ->
+    {ok, Stream};
+streamed({Fun, Acc}, Stream) ->
+    {Outcome, Last} = gen_driver_stream:fold(Fun, Acc, Stream),
+    {gen_driver_caller:result(Outcome), Last}.
 
-where(Pid) when is_pid(Pid) -> Pid;
-where(Name) when is_atom(Name) -> whereis(Name);
-where({global, Name}) -> global:whereis_name(Name);
-where({Name, Node}) when Node =:= node() -> whereis(Name);
-where({via, Module, Name}) -> Module:whereis_name(Name);
-where({Name, Node}) -> {Name, Node}.
+not_streamed(none, Failed) -> Failed;
+not_streamed({_Fun, Acc}, Failed) -> {Failed, Acc}.
 
-deadline(infinity) -> infinity;
-deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+%% @doc The next part, with the stream to ask on; or the result, after which there is none.
+-spec next_part(stream(), timeout()) -> {part, term(), stream()} | {done, result()} | timeout.
+next_part(Stream, Timeout) ->
+    case gen_driver_stream:next(Stream, Timeout) of
+        timeout -> timeout;
+        Event -> event(Event)
+    end.
+
+%% @doc For a process that receives for itself: what a message means for this stream.
+-spec check_part(Message :: term(), stream()) -> {part, term(), stream()} | {done, result()} | no_part.
+check_part(Message, Stream) ->
+    case gen_driver_stream:check(Message, Stream) of
+        no_part -> no_part;
+        Event -> event(Event)
+    end.
+
+event({part, Part, Next}) -> {part, Part, Next};
+event({done, Outcome}) -> {done, gen_driver_caller:result(Outcome)}.
+
+%% @doc Want no more: the driver is told, and what has come is thrown away.
+-spec cancel_stream(stream()) -> ok.
+cancel_stream(Stream) ->
+    gen_driver_stream:cancel(Stream).
+
+%% @doc Have the driver's notes sent to `Pid', until it ends or unsubscribes: `{gen_driver_note, Ref, Term}' each; and
+%% `{gen_driver_gap, Ref}' when the client has a new link, and notes may have been missed.
+-spec subscribe(gen_server:server_ref(), pid()) -> {ok, Ref :: reference()}.
+subscribe(Client, Pid) when is_pid(Pid) ->
+    gen_server:call(Client, {subscribe, Pid}).
+
+%% @doc No more.
+-spec unsubscribe(gen_server:server_ref(), Ref :: reference()) -> ok.
+unsubscribe(Client, Ref) when is_reference(Ref) ->
+    gen_server:call(Client, {unsubscribe, Ref}).

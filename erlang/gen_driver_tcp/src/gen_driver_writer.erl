@@ -9,7 +9,7 @@
 -export([start_link/1, send/2, send_now/2, half_close/1, stop/1]).
 
 %% @doc A writer for a socket of the calling process.
--spec start_link(gen_tcp:socket()) -> pid().
+-spec start_link(gen_driver_socket:socket()) -> pid().
 start_link(Socket) ->
     Owner = self(),
     spawn_link(fun() -> loop(Owner, Socket) end).
@@ -21,7 +21,7 @@ send(Writer, Data) ->
     ok.
 
 %% @doc Send, and return when it is done: only for a socket that holds nothing back.
--spec send_now(pid(), iodata()) -> ok | {error, closed | inet:posix()}.
+-spec send_now(pid(), iodata()) -> ok | {error, gen_driver_socket:reason()}.
 send_now(Writer, Data) ->
     %% Made here, the reference lets the receive below skip all that waits already.
     Ref = monitor(process, Writer),
@@ -50,14 +50,14 @@ stop(Writer) ->
 loop(Owner, Socket) ->
     receive
         {send, Data} ->
-            Owner ! {?MODULE, Socket, gen_tcp:send(Socket, Data)},
+            Owner ! {?MODULE, Socket, gen_driver_socket:send(Socket, Data)},
             true = erlang:garbage_collect(),    % it may be long until the next
             loop(Owner, Socket);
         {send_now, From, Ref, Data} ->
-            From ! {Ref, gen_tcp:send(Socket, Data)},
+            From ! {Ref, gen_driver_socket:send(Socket, Data)},
             loop(Owner, Socket);
         half_close ->
             %% An error means that the link is gone: the owner hears of that from the socket.
-            _ = gen_tcp:shutdown(Socket, write),
+            _ = gen_driver_socket:half_close(Socket),
             loop(Owner, Socket)
     end.
