@@ -2,7 +2,7 @@
 %% A log handler that hands warnings to the test.
 -module(gen_driver_test_log).
 
--export([start/1, stop/1, warning/1, log/2]).
+-export([start/1, stop/1, warning/1, warnings/0, log/2]).
 
 start(Id) ->
     ok = logger:add_handler(Id, ?MODULE, #{level => warning, config => self()}).
@@ -21,6 +21,10 @@ warning(Text) ->
     after 5000 ->
         error({not_logged, Text})
     end.
+
+%% All that have come.
+warnings() ->
+    receive {warning, Line} -> [Line | warnings()] after 0 -> [] end.
 
 log(#{msg := {Format, Args}}, #{config := Test}) when is_list(Format) ->
     Test ! {warning, lists:flatten(io_lib:format(Format, Args))};

@@ -73,6 +73,7 @@ ack(Client, Asked) ->
                 {error, {failed, Reason}} -> {failed, Reason};
                 {error, {unknown_command, Name}} -> {unknown_command, Name}
             catch
+                exit:{noproc, {gen_server, call, _}} -> {failed, unavailable};
                 exit:{_Ended, {gen_server, call, _}} -> {failed, disconnected}
             end;
         nobody ->
