@@ -84,6 +84,12 @@ def parser() -> argparse.ArgumentParser:
     call.add_argument("--connect", metavar="URL", default=DEFAULT_CONNECT, help="where it listens (%(default)s)")
     call.add_argument("--timeout", metavar="S", type=_seconds, default=5.0, help="seconds to wait (%(default)s)")
     call.add_argument("--key", metavar="N", type=_key, help="requests with one key run in order on one worker")
+    call.add_argument(
+        "--key-file",
+        metavar="NAME=FILE",
+        type=_key_file,
+        help="the key that both ends prove they know",
+    )
     call.add_argument("--cast", action="store_true", help="do not wait for an answer")
     call.add_argument("instance", metavar="INSTANCE")
     call.add_argument("cmd", metavar="CMD", help="a command's number, or its name")
@@ -254,6 +260,13 @@ def _key(text: str) -> int:
     return int(text)
 
 
+def _key_file(text: str) -> tuple[str, Path]:
+    name, separator, file = text.partition("=")
+    if not (name and separator and file):
+        raise argparse.ArgumentTypeError("a key is named with its file: NAME=FILE")
+    return name, Path(file)
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 <= seconds <= TIMEOUT_MAX:
@@ -287,8 +300,11 @@ def _serve(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from gendriverd.check import check_drivers
     from gendriverd.config import load
+    from gendriverd.keys import Keys
 
-    return check_drivers(load(options.config, overrides(options, os.environ)))
+    config = load(options.config, overrides(options, os.environ))
+    Keys(options.config.absolute().parent, os.environ).read(config)
+    return check_drivers(config)
 
 
 def _reload(options: argparse.Namespace) -> int:
@@ -315,7 +331,14 @@ def _call(options: argparse.Namespace) -> int:
     from gendriverd.cli_call import run_call
 
     return run_call(
-        options.connect, options.instance, options.cmd, options.term, options.timeout, options.key, options.cast
+        options.connect,
+        options.instance,
+        options.cmd,
+        options.term,
+        options.timeout,
+        options.key,
+        options.cast,
+        options.key_file,
     )
 
 

@@ -6,31 +6,41 @@ from __future__ import annotations
 import io
 import re
 import sys
+from pathlib import Path
 
 from gendriverd import erlterm
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, UnknownCommand, Unreachable
 from gendriverd.client.protocol import CONNECT_TIMEOUT
 from gendriverd.client.sync import connect
 from gendriverd.etf import Atom, EtfError, Term
+from gendriverd.key_file import read_key_file
 
 # sysexits.h
 EX_ERROR, EX_USAGE, EX_DATAERR, EX_UNAVAILABLE, EX_SOFTWARE, EX_IOERR, EX_TEMPFAIL = 1, 2, 65, 69, 70, 74, 75
 
 
 def run_call(
-    url: str, instance: str, cmd: str, term: str | None, timeout: float | None, key: int | None, cast: bool
+    url: str,
+    instance: str,
+    cmd: str,
+    term: str | None,
+    timeout: float | None,
+    key: int | None,
+    cast: bool,
+    key_file: tuple[str, Path] | None = None,
 ) -> int:
     """Print the reply; the exit code.
 
     0: any reply, or a cast handed over; 1: the driver answered {error, ..}; 2: a malformed address, or an unknown
     command; 65: a malformed term, or one the service does not take; 69: nobody answers, or the instance is not there;
     74: the reply came and could not be written; 75: it never started, try again; 70: it may have run and failed, or it
-    never started and trying again is no use.
+    never started and trying again is no use. Raises ConfigError for a key file that will not do.
     """
     try:
         params = None if term is None else _said(erlterm.parse(term))
         number: int | str = int(cmd) if re.fullmatch("-?[0-9]+", cmd) else cmd
-        with connect(url, instance, connect_timeout=timeout or CONNECT_TIMEOUT) as client:
+        secret = None if key_file is None else (key_file[0], read_key_file(key_file[1]))
+        with connect(url, instance, connect_timeout=timeout or CONNECT_TIMEOUT, key=secret) as client:
             if cast:
                 client.cast(number, params, key=key)
                 return 0

@@ -33,6 +33,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "json", "console"]
 Reports = Literal["off", "hash", "full"]
 OnHang = Literal["restart", "abandon"]
+Auth = Literal["none", "hmac"]
 Table = dict[str, Any]
 
 
@@ -154,6 +155,13 @@ class InstanceConfig(Section):
     restart: Restart = Restart()
 
 
+class KeyConfig(Section):
+    """[keys.NAME]"""
+
+    file: Path_
+    instances: Annotated[tuple[Name, ...] | None, Field(strict=False)] = None  # all
+
+
 class DaemonConfig(Section):
     """[daemon]"""
 
@@ -163,6 +171,7 @@ class DaemonConfig(Section):
     )
     insecure: bool = False
     unix_mode: Mode = 0o660
+    auth: Auth = "none"
     admin: PathOrNone = DEFAULT_ADMIN
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
@@ -180,10 +189,11 @@ class DaemonConfig(Section):
 
 
 class Config(Section):
-    """A whole configuration; its paths are absolute, but for drivers named without a directory."""
+    """A whole configuration; its paths are absolute, but for drivers and key files named without a directory."""
 
     daemon: DaemonConfig = DaemonConfig()
     instances: dict[Name, InstanceConfig] = Field(default_factory=dict)
+    keys: dict[Name, KeyConfig] = Field(default_factory=dict)
 
     def enabled(self) -> dict[str, InstanceConfig]:
         return {name: instance for name, instance in self.instances.items() if instance.enabled}
@@ -273,6 +283,7 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
         name: instance.model_copy(update={"driver": absolute(instance.driver)})
         for name, instance in config.instances.items()
     }
+    keys = {name: key.model_copy(update={"file": absolute(key.file)}) for name, key in config.keys.items()}
     paths = {
         "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
         "host": absolute(config.daemon.host),
@@ -280,7 +291,8 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
         "reports_dir": os.path.normpath(directory / config.daemon.reports_dir),
         "snapshots_dir": os.path.normpath(directory / config.daemon.snapshots_dir),
     }
-    return config.model_copy(update={"instances": instances, "daemon": config.daemon.model_copy(update=paths)})
+    daemon = config.daemon.model_copy(update=paths)
+    return config.model_copy(update={"instances": instances, "keys": keys, "daemon": daemon})
 
 
 def _by_line(problem: str) -> tuple[str, int, str]:
@@ -311,6 +323,7 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("daemon", "admin"), "[daemon] admin is one of the addresses in listen"
     if len(os.fsencode(config.daemon.admin)) > SOCKET_PATH_MAX:
         yield ("daemon", "admin"), f"[daemon] admin is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
+    yield from _about_keys(config)
     for name, instance in config.instances.items():
         limits = instance.limits
         if limits.in_flight_bytes < limits.frame:
@@ -321,6 +334,22 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield ("instances", name, "overlap"), f"[instances.{name}] {problem}"
 
 
+def _about_keys(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Keys that are not asked for would leave a daemon open that seems not to be."""
+    if config.daemon.auth == "hmac" and not config.keys:
+        yield ("daemon", "auth"), '[daemon] auth = "hmac" needs keys: [keys.NAME] with file = "PATH"'
+    if config.daemon.auth == "none" and config.keys:
+        problem = '[keys] are not asked for: [daemon] auth = "none" lets everybody in; "hmac" asks for them'
+        yield ("keys", next(iter(config.keys))), problem
+    for name, key in config.keys.items():
+        for instance in key.instances or ():
+            if instance not in config.instances:
+                near = difflib.get_close_matches(instance, config.instances, n=1, cutoff=0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                problem = f"[keys.{name}] instances names {instance!r}, and there is no such instance{hint}"
+                yield ("keys", name, "instances"), problem
+
+
 def _key_path(error: ErrorDetails) -> KeyPath:
     return tuple(str(part) for part in error["loc"] if part != "[key]")
 
@@ -329,7 +358,8 @@ def _sentence(error: ErrorDetails) -> str:
     """One problem in the words of the configuration file."""
     path = _key_path(error)
     if error["loc"][-1] == "[key]":
-        return f"an instance's name is 1 to 64 of a-z, 0-9, _ and -, which {path[-1]!r} is not"
+        whose = "a key's" if path[0] == "keys" else "an instance's"
+        return f"{whose} name is 1 to 64 of a-z, 0-9, _ and -, which {path[-1]!r} is not"
     depth = len(path) - 1
     while depth > 0 and path[depth].isdecimal() and error["type"] != "extra_forbidden":
         depth -= 1  # an element of an array: the key is what holds it
@@ -340,7 +370,8 @@ def _sentence(error: ErrorDetails) -> str:
     if error["type"] == "missing":
         return f"{section} needs a setting {key!r}"
     if error["type"] in {"model_type", "dict_type"}:
-        return f"[{'.'.join(path)}] must be a table, not {error['input']!r}"
+        shown = "" if path[0] == "keys" else f", not {error['input']!r}"  # it may be the secret itself
+        return f"[{'.'.join(path)}] must be a table{shown}"
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] != "value_error":
         text = f"{text.replace('Input should be', 'must be')}, not {error['input']!r}"
@@ -356,6 +387,8 @@ def _did_you_mean(path: KeyPath) -> str:
 
 def _known_keys(table: KeyPath) -> Sequence[str]:
     sections: dict[KeyPath, type[Section]] = {(): Config, ("daemon",): DaemonConfig}
+    if len(table) == 2 and table[0] == "keys":
+        return list(KeyConfig.model_fields)
     below: dict[KeyPath, type[Section]] = {(): InstanceConfig, ("limits",): Limits, ("restart",): Restart}
     section = below.get(table[2:]) if len(table) >= 2 and table[0] == "instances" else sections.get(table)
     return list(section.model_fields) if section else []

@@ -18,6 +18,7 @@ from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
 from gendriverd.config import Config
 from gendriverd.handshake import Handshakes
+from gendriverd.keys import Keys
 from gendriverd.listener import Listener, open_listeners
 from gendriverd.log import Log
 from gendriverd.reload import Reloads
@@ -38,6 +39,7 @@ class Daemon:
         *,
         load: Callable[[], Config],
     ) -> None:
+        """Raises ConfigError."""
         self._config = config
         self._path = path
         self._log = log
@@ -46,8 +48,10 @@ class Daemon:
         self._passed = passed_fds(environ)
         self._supervisor = Supervisor(config, log)
         self._turned_away = trio.Event()  # those who were not handed over when the stop came
-        self._handshakes = Handshakes(self._supervisor, config.daemon, log)
-        self._reloads = Reloads(config, path, load, self._supervisor, log)
+        keys = Keys(path.absolute().parent, environ)
+        keys.ring = keys.read(config)
+        self._handshakes = Handshakes(self._supervisor, config.daemon, keys, log)
+        self._reloads = Reloads(config, path, load, keys, self._supervisor, log)
         self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:

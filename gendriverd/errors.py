@@ -71,11 +71,12 @@ class BadMessage(GendriverdError):
 
 
 class HandshakeRefused(GendriverdError):
-    """A client is not let in; `reason` is a word of docs/protocol.md."""
+    """A client is not let in; `reason` is a word of docs/protocol.md, `why` is for the log alone."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, why: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.why = why
 
 
 class ClientGone(GendriverdError):

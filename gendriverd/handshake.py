@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The handshake with a client, and the hand-over of its socket to a host: all that the daemon ever reads of a client.
 
-Hello is read exactly, 4 then n bytes, so that pipelined requests stay in the socket. A client that is not let in hears
-why in a last frame, and that frame arrives: it is sent, the sending side shut down, the rest read away, then closed.
+Hello and proof are read exactly, 4 then n bytes, so that pipelined requests stay in the socket. A client that is not
+let in hears why in a last frame, and that frame arrives: it is sent, the sending side shut down, the rest read away,
+then closed. With keys nothing is said of instances before the client has proved that it knows one.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import trio
 
 from gendriverd import PROTOCOL, __version__, etf
+from gendriverd.auth import NONCE, PROOF_MAX, Admitted, Keyring
 from gendriverd.config import DaemonConfig
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
 from gendriverd.farewell import LINGER, Socket, say_last, send_all
 from gendriverd.instance import Instance
+from gendriverd.keys import Keys
 from gendriverd.lifetime import Lifetime
 from gendriverd.log import LineBudget, Log
 from gendriverd.messages import Ready
@@ -31,11 +34,19 @@ LIMITS = etf.Limits(depth=16, terms=512, bignum=64)
 WELCOME_LIMITS = ("frame", "depth", "terms", "bignum", "in_flight", "in_flight_bytes")
 
 
-def greeting() -> bytes:
+class Hello(NamedTuple):
+    """What a client says of itself; without a key, `key` and `nonce` are empty."""
+
+    instance: str
+    key: str
+    nonce: bytes
+
+
+def greeting(auth: str) -> bytes:
     about = {
         Atom("server"): f"gendriverd {__version__}".encode(),
-        Atom("auth"): Atom("none"),
-        Atom("nonce"): os.urandom(32),
+        Atom("auth"): Atom(auth),
+        Atom("nonce"): os.urandom(NONCE),
     }
     return etf.frame((Atom("gen_driver"), PROTOCOL, about))
 
@@ -58,8 +69,8 @@ def welcome(instance: Instance, generation: int, ready: Ready) -> bytes:
     return etf.frame((Atom("welcome"), PROTOCOL, about))
 
 
-def parse_hello(data: bytes) -> str:
-    """The instance a client asks for. Raises HandshakeRefused."""
+def parse_hello(data: bytes) -> Hello:
+    """Raises HandshakeRefused."""
     try:
         term = etf.decode(data, LIMITS)
     except EtfError:
@@ -69,9 +80,14 @@ def parse_hello(data: bytes) -> str:
             if version != PROTOCOL:
                 raise HandshakeRefused("bad_version")
             match rest:
-                case [bytes() as name, dict()]:
-                    return name.decode("utf-8", "backslashreplace")
+                case [bytes() as name, dict() as about]:
+                    key, nonce = about.get(Atom("key")), about.get(Atom("nonce"))
+                    return Hello(_text(name), _text(key), nonce if isinstance(nonce, bytes) else b"")
     raise HandshakeRefused("bad_hello")
+
+
+def _text(name: object) -> str:
+    return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else ""
 
 
 class Handshakes:
@@ -79,9 +95,10 @@ class Handshakes:
     again are told that it is busy; the rest is closed at once.
     """
 
-    def __init__(self, supervisor: Supervisor, config: DaemonConfig, log: Log) -> None:
+    def __init__(self, supervisor: Supervisor, config: DaemonConfig, keys: Keys, log: Log) -> None:
         self._supervisor = supervisor
         self._config = config
+        self._keys = keys
         self._log = log
         self._serving = 0
         self._pending = 0  # of those: have not said hello
@@ -120,7 +137,7 @@ class Handshakes:
         try:
             await self._shake(client, about)
         except HandshakeRefused as refusal:
-            self._log_refusal(about, refusal.reason)
+            self._log_refusal(about, refusal.reason, refusal.why)
             await say_last(client, refused(refusal.reason))
         finally:
             self._serving -= 1
@@ -131,7 +148,7 @@ class Handshakes:
         self._turned_away += 1
         try:
             self._log_refusal({"peer": peer}, "busy")
-            await say_last(client, greeting() + refused("busy"))
+            await say_last(client, greeting(self._auth()) + refused("busy"))
         finally:
             self._turned_away -= 1
 
@@ -141,35 +158,59 @@ class Handshakes:
         with trio.move_on_after(self._config.handshake_timeout) as scope:
             self._waiting.add(scope)
             try:
-                about["instance"] = await self._hear(client)
+                admitted = await self._hear(client, about)
                 instance = self._supervisor.find(about["instance"])
                 late = "unavailable"
-                await self._wait_in_line(instance, client, about)
+                await self._wait_in_line(instance, client, admitted, about)
             finally:
                 self._waiting.remove(scope)
             return
         raise HandshakeRefused("draining" if self._stopping else late)
 
-    async def _hear(self, client: Socket) -> str:
-        """Greet it; the instance it asks for."""
+    def _auth(self) -> str:
+        return "none" if self._keys.ring is None else "hmac"
+
+    async def _hear(self, client: Socket, about: dict[str, str]) -> Admitted | None:
+        """Greet it; what it asks for goes into `about`. None: nothing was to be proved."""
         self._pending += 1
         try:
-            await send_all(client, greeting())
-            return parse_hello(await read_frame(client))
+            ring, greeted = self._keys.ring, greeting(self._auth())
+            await send_all(client, greeted)
+            said = await read_frame(client)
+            hello = parse_hello(said[4:])
+            about["instance"] = hello.instance
+            return None if ring is None else await self._prove(ring, greeted, said, hello, client, about)
         finally:
             self._pending -= 1
 
-    async def _wait_in_line(self, instance: Instance, client: Socket, about: dict[str, str]) -> None:
+    async def _prove(
+        self, ring: Keyring, greeted: bytes, said: bytes, hello: Hello, client: Socket, about: dict[str, str]
+    ) -> Admitted:
+        """A client that has named no key is not waited for: it does not know that it should."""
+        if not hello.key or len(hello.nonce) != NONCE:
+            raise HandshakeRefused("auth", "no key")
+        if ring.knows(hello.key):  # else it could be anything, a secret too
+            about["key"] = hello.key
+        proof = await read_frame(client, PROOF_MAX, "auth")
+        admitted = ring.admit(hello.key, hello.instance, greeted, said, proof)
+        self._log.info("client_authenticated", **about)
+        return admitted
+
+    async def _wait_in_line(
+        self, instance: Instance, client: Socket, admitted: Admitted | None, about: dict[str, str]
+    ) -> None:
         """An instance that does not come up costs the others no place."""
         if self._waiting_for[instance.name] >= self._config.handshake_pending:
             raise HandshakeRefused("busy")
         self._waiting_for[instance.name] += 1
         try:
-            await self._hand_over(instance, client, about)
+            await self._hand_over(instance, client, admitted, about)
         finally:
             self._waiting_for[instance.name] -= 1
 
-    async def _hand_over(self, instance: Instance, client: Socket, about: dict[str, str]) -> None:
+    async def _hand_over(
+        self, instance: Instance, client: Socket, admitted: Admitted | None, about: dict[str, str]
+    ) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
         asked: Lifetime | None = None
         while True:
@@ -186,9 +227,10 @@ class Handshakes:
             asked = life
             if life.welcome is None:
                 life.welcome = welcome(instance, life.generation, life.ready)
+            first = life.welcome if admitted is None else admitted.answer(life.welcome)
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(about["peer"], life.welcome, client.fileno(), limit)
+                outcome = await life.offer(about["peer"], first, client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return
@@ -201,18 +243,20 @@ class Handshakes:
                 case Handover.UNTOUCHED:
                     pass
 
-    def _log_refusal(self, about: dict[str, str], reason: str) -> None:
+    def _log_refusal(self, about: dict[str, str], reason: str, why: str = "") -> None:
         if self._refusals.allows(trio.current_time()):
             more = self._refusals.take_dropped()
-            self._log.info("client_refused", **about, reason=reason, **({"not_logged": more} if more else {}))
+            also = {key: value for key, value in (("why", why), ("not_logged", more)) if value}
+            self._log.info("client_refused", **about, reason=reason, **also)
 
 
-async def read_frame(client: Socket) -> bytes:
-    """A client's first frame, and not a byte more. Raises HandshakeRefused, ClientGone."""
-    length = int.from_bytes(await _read_exactly(client, 4), "big")
-    if not 0 < length <= HELLO_MAX:
-        raise HandshakeRefused("bad_hello")
-    return await _read_exactly(client, length)
+async def read_frame(client: Socket, most: int = HELLO_MAX, reason: str = "bad_hello") -> bytes:
+    """A frame with its length, and not a byte more. Raises ClientGone, and HandshakeRefused for `reason`."""
+    head = await _read_exactly(client, 4)
+    length = int.from_bytes(head, "big")
+    if not 0 < length <= most:
+        raise HandshakeRefused(reason)
+    return head + await _read_exactly(client, length)
 
 
 async def _read_exactly(client: Socket, count: int) -> bytes:

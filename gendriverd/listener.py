@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Where clients come in: TCP and unix sockets, opened here or passed by systemd; one sentence when one cannot be.
 
-TCP beyond this machine is refused unless `insecure` is set: there is no authentication. A socket file left by a daemon
+TCP beyond this machine is refused unless `insecure` is set: nothing is encrypted. A socket file left by a daemon
 that died is removed, but only when nobody answers on it.
 """
 
@@ -110,7 +110,7 @@ def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
     loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
     if not loopback and not insecure:
         raise ListenError(
-            f"refusing to listen on {address}: it can be reached from other machines and there is no authentication;"
+            f"refusing to listen on {address}: it can be reached from other machines and nothing is encrypted;"
             " use 127.0.0.1 or a unix socket, or set [daemon] insecure = true",
             ExitCode.CONFIG,
         )

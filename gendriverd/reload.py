@@ -12,8 +12,10 @@ from pathlib import Path
 
 import trio
 
+from gendriverd.auth import Keyring
 from gendriverd.config import Config, DaemonConfig
 from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
+from gendriverd.keys import Keys
 from gendriverd.log import Log
 from gendriverd.supervisor import Outcome, Supervisor
 
@@ -35,12 +37,13 @@ class Reloads:
     """`load` reads the configuration anew; it may block."""
 
     def __init__(
-        self, config: Config, path: Path, load: Callable[[], Config], supervisor: Supervisor, log: Log
+        self, config: Config, path: Path, load: Callable[[], Config], keys: Keys, supervisor: Supervisor, log: Log
     ) -> None:
         self.config = config  # the newest
         self._started = config.daemon
         self._path = path
         self._load = load
+        self._keys = keys
         self._supervisor = supervisor
         self._log = log
         self._one = trio.Lock()
@@ -57,20 +60,21 @@ class Reloads:
     async def reload(self, by: str, only: str | None = None) -> Reloaded:
         """Of all that differ, or of `only` one. Raises ConfigError, UnknownInstance; nothing has changed then."""
         async with self._one:
-            config = await self._read(by, only)
+            config, ring = await self._read(by, only)
             fixed = _fixed(self._started, config.daemon)
             if fixed:
                 self._log.warning("reload_needs_restart", settings=fixed)
             about = {} if only is None else {"instance": only}
             self._log.info("reloading", path=str(self._path), by=by, **about)
-            self.config = config
+            self.config, self._keys.ring = config, ring
             outcomes = await self._supervisor.reload(config, only)
             self._log.info("reloaded", status=self._supervisor.status())
             return Reloaded(outcomes, fixed)
 
-    async def _read(self, by: str, only: str | None) -> Config:
+    async def _read(self, by: str, only: str | None) -> tuple[Config, Keyring | None]:
         try:
             config = await trio.to_thread.run_sync(self._load)
+            ring = await trio.to_thread.run_sync(self._keys.read, config)
         except ConfigError as error:
             self._log.error("reload_failed", by=by, problems=list(error.problems))
             raise
@@ -78,7 +82,7 @@ class Reloads:
         if only is not None and only not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UnknownInstance(f"there is no instance {only!r:.80}; the instances are: {names}")
-        return config
+        return config, ring
 
 
 def _fixed(old: DaemonConfig, new: DaemonConfig) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gendriverd.client.outcomes import (
+    AuthFailed,
     CallTimeout,
     ClientError,
     Failed,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Atom",
+    "AuthFailed",
     "BitString",
     "CallTimeout",
     "Client",

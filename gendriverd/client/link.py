@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import trio
 
+from gendriverd.auth import Key
 from gendriverd.client import protocol
 from gendriverd.client.outcomes import Failed, FailedReason, Refused, Unreachable
 from gendriverd.client.protocol import (
@@ -156,7 +157,7 @@ class Link:
             pending.end(term, failed)
 
 
-async def open_link(url: str, instance: str) -> Link:
+async def open_link(url: str, instance: str, key: Key | None) -> Link:
     """Connect and shake hands. Unreachable, Refused; the caller limits the time."""
     where = address(url)
     try:
@@ -167,15 +168,15 @@ async def open_link(url: str, instance: str) -> Link:
     except OSError as exc:
         raise Unreachable(f"{url}: {exc.strerror or exc}") from None
     try:
-        receiver = Receiver()
+        receiver = Receiver(instance=instance, key=key)
         while True:
             data = await stream.receive_some(READ_SIZE)
             if not data:
                 raise Unreachable(f"{url}: the connection ended in the handshake")
             for event in receiver.receive(data):
                 match event:
-                    case Greeted():
-                        await stream.send_all(protocol.hello(instance))
+                    case Greeted(_, reply):
+                        await stream.send_all(reply)
                     case RefusedBy(reason):
                         raise Refused(instance, reason)
                     case Welcome() as welcome:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import trio
 
+from gendriverd.auth import Key
 from gendriverd.client import protocol
 from gendriverd.client.commands import command_number
 from gendriverd.client.link import Link, Pending, open_link
@@ -37,11 +38,12 @@ class Options:
 class Client:
     """Calls and casts to one instance. Made by `open_client`; belongs to the trio run it was made in."""
 
-    def __init__(self, url: str, instance: str, options: Options) -> None:
+    def __init__(self, url: str, instance: str, options: Options, key: Key | None = None) -> None:
         self.url = url
         self.instance = instance
         self.dropped_casts = 0  # casts made while there was no connection, or over a bound
         self._options = options
+        self._key = key
         self._link: Link | None = None  # where new requests go
         self._running: set[Link] = set()
         self._old: set[Link] = set()  # of those: drained; requests with a key wait, their predecessors may run there
@@ -155,7 +157,7 @@ class Client:
     async def first_link(self) -> Link:
         """For `open_client`: one attempt within `connect_timeout`."""
         with trio.move_on_after(self._options.connect_timeout):
-            return await open_link(self.url, self.instance)
+            return await open_link(self.url, self.instance, self._key)
         raise Unreachable(f"{self.url}: no answer within {self._options.connect_timeout:g} s")
 
     def _tell(self) -> None:
@@ -238,12 +240,15 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def open_client(url: str, instance: str, options: Options | None = None) -> AsyncIterator[Client]:
+async def open_client(
+    url: str, instance: str, options: Options | None = None, *, key: tuple[str, bytes] | None = None
+) -> AsyncIterator[Client]:
     """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL.
 
+    `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
     Left without an exception, it sees its last casts read and its calls answered, for two seconds at most.
     """
-    client = Client(url, instance, options or Options())
+    client = Client(url, instance, options or Options(), None if key is None else Key(*key))
     link = await client.first_link()
     failure: BaseException | None = None
     try:

@@ -19,9 +19,15 @@ _REFUSED = {
     "unavailable": "its driver failed, or did not start in time; the daemon's log says why",
     "bad_hello": "the daemon did not take the handshake",
     "bad_version": "the daemon speaks another version of the protocol",
-    "auth": "the daemon wants an authentication that was not given",
+    "auth": "the daemon does not take this key, or not for this instance",
     "busy": "too many handshakes or connections at once",
     "draining": "the daemon is stopping",
+}
+_NOT_TRUSTED = {
+    "key_needed": "the daemon asks for a key, and this client has none",
+    "not_offered": "the daemon asks for no key, and this client has one: it may not be the daemon that is meant",
+    "bad_proof": "what answers did not prove that it knows the key: it is not the daemon that is meant",
+    "unknown_method": "the daemon asks for an authentication that this client does not know",
 }
 
 
@@ -57,6 +63,14 @@ class Refused(ClientError):
 
     def __init__(self, instance: str, reason: str) -> None:
         super().__init__(f"instance {instance!r} was refused: {reason}: {_REFUSED.get(reason, 'no further word')}")
+        self.reason = reason
+
+
+class AuthFailed(Refused):
+    """This client refuses the daemon: `reason` is key_needed, not_offered, bad_proof or unknown_method."""
+
+    def __init__(self, instance: str, reason: str) -> None:
+        ClientError.__init__(self, f"instance {instance!r} was not asked for: {reason}: {_NOT_TRUSTED[reason]}")
         self.reason = reason
 
 

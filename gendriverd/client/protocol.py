@@ -2,8 +2,8 @@
 """One connection's side of docs/protocol.md without I/O: bytes in, events out, and the frames to send.
 
 Whoever owns the socket feeds `receive` with what was read and sends what the frame functions return. The handshake is
-part of it: the first event is Greeted (send `hello`), the next Welcome or RefusedBy, then answers. Nothing here waits,
-and nothing knows a socket.
+part of it: the first event is Greeted (send its `reply`), the next Welcome or RefusedBy, then answers. With a key there
+is no Welcome before the daemon has proved that it knows it. Nothing here waits, and nothing knows a socket.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from gendriverd import etf
+from gendriverd.auth import Key
+from gendriverd.client.introduction import VERSION, Introduction
 from gendriverd.client.outcomes import REASONS, ClientError, Failed, FailedReason
 from gendriverd.etf import Atom, EtfError, Limits, Term
 from gendriverd.etf_guard import check
 
-VERSION = 1
 ID_MAX = (1 << 31) - 1
 CONNECT_TIMEOUT = 8.0  # seconds; more than a daemon's handshake_timeout, so that its word is heard
 HANDSHAKE_MAX = 64 << 10  # bytes of a greeting or welcome
@@ -54,9 +55,10 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Greeted:
-    """The server has said its greeting."""
+    """The server has said its greeting; `reply` is to be sent now."""
 
     about: dict[Any, Any]
+    reply: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,15 @@ Event = Greeted | Welcome | RefusedBy | Answered | Ponged | Goodbye
 
 
 class Receiver:
-    """Bytes to events."""
+    """Bytes to events, of a connection to `instance`; with a `key`, both ends prove that they know it."""
 
-    def __init__(self, frame_max: int = FRAME_MAX) -> None:
+    def __init__(self, frame_max: int = FRAME_MAX, *, instance: str = "", key: Key | None = None) -> None:
         self._buffer = bytearray()
         self._frame_max = frame_max
-        self._welcomed = False
+        self._introduction = Introduction(instance, key)
         self._greeted = False
+        self._unproved: Welcome | None = None
+        self._welcomed = False
 
     @property
     def in_frame(self) -> bool:
@@ -122,7 +126,7 @@ class Receiver:
     def receive(self, data: bytes) -> Iterator[Event]:
         """The events in data and what came before; those not taken come the next time.
 
-        ProtocolError: give the connection up. A frame beyond the limit is refused by its first four bytes.
+        ProtocolError, AuthFailed: give the connection up. A frame beyond the limit is refused by its first four bytes.
         """
         self._buffer += data
         while len(self._buffer) >= _HEAD.size:
@@ -134,9 +138,9 @@ class Receiver:
             if len(self._buffer) < end:
                 return
             with memoryview(self._buffer) as view:
-                frame = bytes(view[_HEAD.size : end])
+                head, frame = bytes(view[: _HEAD.size]), bytes(view[_HEAD.size : end])
             del self._buffer[:end]
-            event = self._event(frame)
+            event = self._event(frame) if self._welcomed else self._handshake(head + frame)
             if event is not None:
                 yield event
 
@@ -144,11 +148,9 @@ class Receiver:
         try:
             term = etf.decode(frame, REPLY_LIMITS)
         except EtfError as exc:
-            if (head := _REPLY_ID.match(frame)) is None or not self._welcomed:
+            if (head := _REPLY_ID.match(frame)) is None:
                 raise ProtocolError(f"a frame that is no term: {exc}") from None
             return Answered(int.from_bytes(head["small"] or head["large"], "big"), None, "undecodable")
-        if not self._welcomed:
-            return self._handshake(term)
         match term:
             case (Atom("reply"), int(call_id), answer):
                 return Answered(call_id, answer, None)
@@ -162,19 +164,35 @@ class Receiver:
                 return None  # nobody asked for it
         raise ProtocolError(f"a frame of no known kind: {term!r:.80}")
 
-    def _handshake(self, term: Term) -> Event:
+    def _handshake(self, frame: bytes) -> Event | None:
+        """A frame with its length: proofs cover it."""
+        if self._unproved is not None:
+            self._introduction.proved(frame)
+            self._welcomed = True
+            return self._unproved
+        try:
+            term = etf.decode(frame[_HEAD.size :], REPLY_LIMITS)
+        except EtfError as exc:
+            raise ProtocolError(f"a frame that is no term: {exc}") from None
         match term:
             case (Atom("gen_driver"), 1, dict(about)) if not self._greeted:
                 self._greeted = True
-                return Greeted(about)
+                return Greeted(about, self._introduction.greeted(frame, about))
             case (Atom("welcome"), 1, dict(about)) if self._greeted:
-                self._welcomed = True
-                return _welcome(about)
+                return self._welcome(frame, _welcome(about))
             case (Atom("refused"), Atom(reason)):
                 return RefusedBy(str(reason))
             case (Atom("gen_driver"), int(version), *_):
                 raise ProtocolError(f"the daemon speaks protocol version {version}, this client {VERSION}")
         raise ProtocolError(f"no gendriverd: it said {term!r:.80}")
+
+    def _welcome(self, frame: bytes, welcome: Welcome) -> Welcome | None:
+        if self._introduction.awaits_proof:
+            self._introduction.welcomed(frame)
+            self._unproved = welcome
+            return None
+        self._welcomed = True
+        return welcome
 
 
 def _welcome(about: dict[Any, Any]) -> Welcome:
@@ -200,11 +218,6 @@ def _welcome(about: dict[Any, Any]) -> Welcome:
 
 
 # --- frames to send ----------------------------------------------------------
-
-
-def hello(instance: str) -> bytes:
-    """The client's word in the handshake."""
-    return etf.frame((Atom("hello"), VERSION, instance.encode(), {}))
 
 
 def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict[Term, Term]:

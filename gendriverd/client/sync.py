@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from gendriverd.auth import Key
 from gendriverd.client import protocol
 from gendriverd.client.commands import command_number
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, FailedReason, Refused, Unreachable
@@ -35,12 +36,20 @@ READ_SIZE = 1 << 18
 class Client:
     """A connection to one instance; `connect` makes it. After its end the next request connects anew."""
 
-    def __init__(self, url: str, instance: str, *, connect_timeout: float = protocol.CONNECT_TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        instance: str,
+        *,
+        connect_timeout: float = protocol.CONNECT_TIMEOUT,
+        key: tuple[str, bytes] | None = None,
+    ) -> None:
         self.url = url
         self.instance = instance
         self.connect_timeout = connect_timeout
+        self._key = None if key is None else Key(*key)
         self._lock = threading.Lock()  # guards everything below
-        self._link: _Link | None = _Link(url, instance, connect_timeout)
+        self._link: _Link | None = _Link(url, instance, connect_timeout, self._key)
 
     @property
     def welcome(self) -> Welcome:
@@ -132,7 +141,7 @@ class Client:
             self._drop()
             left = time_left.seconds() if time_left is not None else None
             limit = self.connect_timeout if left is None else min(self.connect_timeout, left + HOST_WORD)
-            self._link = _Link(self.url, self.instance, limit)
+            self._link = _Link(self.url, self.instance, limit, self._key)
         return self._link
 
     def _forget(self, link: _Link, call_id: int) -> None:
@@ -187,9 +196,18 @@ class TimeLeft:
         return None if self.until is None else max(0.0, self.until - HOST_WORD - time.monotonic())
 
 
-def connect(url: str, instance: str, *, connect_timeout: float = protocol.CONNECT_TIMEOUT) -> Client:
-    """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL."""
-    return Client(url, instance, connect_timeout=connect_timeout)
+def connect(
+    url: str,
+    instance: str,
+    *,
+    connect_timeout: float = protocol.CONNECT_TIMEOUT,
+    key: tuple[str, bytes] | None = None,
+) -> Client:
+    """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL.
+
+    `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
+    """
+    return Client(url, instance, connect_timeout=connect_timeout, key=key)
 
 
 class _EndedError(Exception):
@@ -205,8 +223,8 @@ class _StuckError(Exception):
 class _Link:
     """A socket whose handshake is done."""
 
-    def __init__(self, url: str, instance: str, timeout: float) -> None:
-        self._receiver = Receiver()
+    def __init__(self, url: str, instance: str, timeout: float, key: Key | None) -> None:
+        self._receiver = Receiver(instance=instance, key=key)
         self._events: list[protocol.Event] = []
         self._goodbye: str | None = None
         self._ids = 0
@@ -227,8 +245,8 @@ class _Link:
     def _shake_hands(self, instance: str, until: float) -> Welcome:
         while True:
             match self._next_event(until):
-                case Greeted():
-                    self.send(protocol.hello(instance), until)
+                case Greeted(_, reply):
+                    self.send(reply, until)
                 case Welcome() as welcome:
                     return welcome
                 case RefusedBy(reason):

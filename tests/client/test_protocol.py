@@ -197,7 +197,6 @@ def test_requests_are_docs_protocols_terms() -> None:
     opts = protocol.options(1.5, 7, b"t")
     assert opts == {Atom("timeout"): 1500, Atom("key"): 7, Atom("trace"): b"t"}
     for frame, term in (
-        (protocol.hello("sum"), (Atom("hello"), 1, b"sum", {})),
         (protocol.call(3, 1, [1], {}), (Atom("call"), 3, 1, [1])),
         (protocol.call(3, 1, [1], opts), (Atom("call"), 3, 1, [1], opts)),
         (protocol.cast(1, [], {}), (Atom("cast"), 1, [])),

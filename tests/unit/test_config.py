@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd.config import DaemonConfig, InstanceConfig, Limits, load, load_admin
+from gendriverd.config import DaemonConfig, InstanceConfig, KeyConfig, Limits, load, load_admin
 from gendriverd.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONE = '[instances.sum]\ndriver = "sum.so"\n'
+HMAC = '[daemon]\nauth = "hmac"\n' + ONE
 
 
 def write(path: Path, text: str) -> Path:
@@ -47,6 +48,22 @@ def problems(path: Path) -> str:
         ("[daemon]\nlisten = ['unix:/s']\nadmin = '/s'\n" + ONE, "c.toml:3: [daemon] admin is one of the addresses"),
         ("[daemon]\nhandshake_timeout = 'soon'\n" + ONE, "handshake_timeout must be a duration"),
         ("[deamon]\n" + ONE, "'deamon'; did you mean 'daemon'?"),
+        ("[daemon]\nauth = 'hmac'\n" + ONE, 'c.toml:2: [daemon] auth = "hmac" needs keys: [keys.NAME]'),
+        ("[daemon]\nauth = 'password'\n" + ONE, "c.toml:2: [daemon] auth must be 'none' or 'hmac', not 'password'"),
+        (
+            ONE + "[keys.a]\nfile = 'a'\n",
+            'c.toml:3: [keys] are not asked for: [daemon] auth = "none" lets everybody in',
+        ),
+        (HMAC + "[keys.a]\n", "c.toml:5: [keys.a] needs a setting 'file'"),
+        (HMAC + "[keys.a]\nfile = ''\n", "c.toml:6: [keys.a] file must be a path, not ''"),
+        (HMAC + "[keys.a]\nfile = 'a'\nsecret = 'x'\n", "has no setting 'secret'; its settings are file, instances"),
+        (HMAC + "[keys.A]\nfile = 'a'\n", "a key's name is 1 to 64 of a-z, 0-9, _ and -, which 'A' is not"),
+        (
+            HMAC + "[keys.a]\nfile = 'a'\ninstances = ['smu']\n",
+            "c.toml:7: [keys.a] instances names 'smu', and there is no",
+        ),
+        (HMAC + "[keys.a]\nfile = 'a'\ninstances = ['smu']\n", "did you mean 'sum'?"),
+        (HMAC + "[keys.a]\nfile = 'a'\ninstances = 'sum'\n", "c.toml:7: [keys.a] instances must be a valid tuple"),
         ("[instances.sum\n", "c.toml:1"),
         ("[instances.sum]\n5 = 1\n", "c.toml:2: [instances.sum] has no setting '5'"),
         (ONE + "[instances.sum.limits]\nframe = '" + "9" * 400 + "B'\n", "frame must be a number of bytes"),
@@ -61,6 +78,12 @@ def test_a_mistake_is_named_with_file_line_and_what_is_accepted(tmp_path: Path, 
     said = problems(write(tmp_path / "c.toml", text))
     assert problem in said
     assert str(tmp_path / "c.toml") in said
+
+
+def test_a_secret_written_where_a_key_is_named_is_not_repeated(tmp_path: Path) -> None:
+    said = problems(write(tmp_path / "c.toml", HMAC + "[keys]\nanna = 'hunter2hunter2'\n"))
+    assert "c.toml:6: [keys.anna] must be a table" in said
+    assert "hunter2" not in said
 
 
 def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
@@ -115,7 +138,7 @@ def test_the_shipped_configuration_is_valid_and_has_two_instances() -> None:
 
 def test_the_shipped_configuration_shows_every_setting() -> None:
     text = (ROOT / "config/gendriverd.toml").read_text()
-    for model in (DaemonConfig, InstanceConfig, Limits):
+    for model in (DaemonConfig, InstanceConfig, Limits, KeyConfig):
         for name in model.model_fields:
             assert re.search(rf"^#?\s*(\[instances\.\w+\.)?{name}\b", text, re.MULTILINE), f"{model.__name__}.{name}"
 

@@ -14,7 +14,7 @@ from gendriverd import etf
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom
 from gendriverd.farewell import say_last
-from gendriverd.handshake import greeting, parse_hello, read_frame
+from gendriverd.handshake import Hello, greeting, parse_hello, read_frame
 
 
 def reason(data: bytes) -> str:
@@ -24,19 +24,20 @@ def reason(data: bytes) -> str:
 
 
 def test_a_greeting_is_what_the_protocol_says_and_never_the_same() -> None:
-    term = etf.decode(greeting()[4:])
+    term = etf.decode(greeting("none")[4:])
     assert term[:2] == ("gen_driver", 1)
     assert len(term[2]["nonce"]) == 32
     assert term[2]["auth"] == "none"
-    assert greeting() != greeting()
+    assert etf.decode(greeting("hmac")[4:])[2]["auth"] == "hmac"
+    assert greeting("hmac") != greeting("hmac")
 
 
 def test_a_hello_names_its_instance() -> None:
-    assert parse_hello(etf.encode((Atom("hello"), 1, b"sum", {}))) == "sum"
+    assert parse_hello(etf.encode((Atom("hello"), 1, b"sum", {}))) == Hello("sum", "", b"")
 
 
 def test_keys_that_nobody_knows_are_ignored() -> None:
-    assert parse_hello(etf.encode((Atom("hello"), 1, b"sum", {Atom("later"): [1, 2, {b"x": 1.5}]}))) == "sum"
+    assert parse_hello(etf.encode((Atom("hello"), 1, b"sum", {Atom("later"): [1, 2, {b"x": 1.5}]}))).instance == "sum"
 
 
 @pytest.mark.parametrize(("version", "shape"), [(0, (b"sum", {})), (2, (b"sum", {}, 1)), (2, ())])
@@ -73,7 +74,7 @@ async def test_what_follows_a_frame_stays_in_the_socket() -> None:
     ours, theirs = trio.socket.socketpair()
     with ours, theirs:
         await theirs.send(b"\0\0\0\2hixyz")
-        assert await read_frame(ours) == b"hi"
+        assert await read_frame(ours) == b"\0\0\0\2hi"
         assert await ours.recv(100) == b"xyz"
 
 

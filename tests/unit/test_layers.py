@@ -17,9 +17,9 @@ LAYERS = [
     ["__init__"],
     ["errors", "quantities", "etf_guard"],
     ["states", "backoff", "toml_places", "etf"],
-    ["config", "erlterm"],
+    ["config", "erlterm", "auth"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
-    ["recorder"],
+    ["recorder", "key_file", "keys"],
     ["aftermath", "orphans"],
     ["quarantine"],
     ["reports", "connections", "start"],
@@ -60,7 +60,7 @@ def test_a_module_imports_nothing_above_it(path: Path) -> None:
     assert not above
 
 
-@pytest.mark.parametrize("name", ["states", "backoff", "quarantine", "config", "erlterm", "etf", "quantities"])
+@pytest.mark.parametrize("name", ["states", "backoff", "quarantine", "config", "erlterm", "etf", "quantities", "auth"])
 def test_what_decides_does_no_io(name: str) -> None:
     text = (PACKAGE / f"{name}.py").read_text()
     assert not re.search(r"^\s*(import|from) (trio|socket|subprocess)\b", text, re.MULTILINE)

@@ -1,6 +1,6 @@
 #!/usr/bin/env escript
 %% SPDX-License-Identifier: MIT
-%% Writes terms.txt, envelopes.txt and frames.txt beside itself. Every verdict is held
+%% Writes terms.txt, envelopes.txt, frames.txt and handshake.txt beside itself. Every verdict is held
 %% against binary_to_term first: what is `ok` it takes, what is not it refuses, but for
 %% the terms that the service refuses on its own account (`stricter`: some VMs take them).
 -mode(compile).
@@ -9,7 +9,9 @@ main([]) ->
     Dir = filename:dirname(filename:absname(escript:script_name())),
     write(Dir, "terms.txt", "name\thex\tverdict\tterm (where Erlang can read it)", terms()),
     write(Dir, "envelopes.txt", "name\thex\tverdict\twhat a host reads in it", envelopes()),
-    write(Dir, "frames.txt", "name\thex, with the length in front\twho\tterm", frames()).
+    write(Dir, "frames.txt", "name\thex, with the length in front\twho\tterm", frames()),
+    write(Dir, "handshake.txt", "name\tverdict\tname of the key\tkey\tgreeting\thello\tproof\twelcome\tserver's proof",
+          handshakes()).
 
 write(Dir, File, Columns, Lines) ->
     Head = "# SPDX-License-Identifier: MIT\n# Made by generate.escript. ",
@@ -304,3 +306,85 @@ protocol() ->
      {"client", {cancel, 2}}, {"client", {ping, 3}}, {"client", {goodbye, done}},
      {"host", {reply, 0, {ok, 10.0}}}, {"host", {failed, 1, overloaded}}, {"host", {pong, 3}},
      {"host", {part, 2, [1]}}, {"host", {note, {changed, 1}}}, {"host", {goodbye, draining}}].
+
+%% --- handshakes with keys -----------------------------------------------------------
+
+%% `auth': the server refuses the client's proof; `bad_proof': the client the server's.
+handshakes() ->
+    [shaken("a key of 32 bytes", #{}),
+     shaken("older atoms", #{minor => 1}),
+     shaken("a text as key", #{key => <<"hm9kZGVuIGluIHBsYWluIHNpZ2h0LCBmb3IgdGVzdHM=">>}),
+     shaken("a key longer than a block of the hash", #{key => bytes(100)}),
+     shaken("the longest key", #{key => bytes(1024)}),
+     shaken("a name that is no ASCII", #{name => <<"schl\303\274ssel">>}),
+     shaken("keys of the maps that nobody knows", #{more => #{later => [1, <<"x">>]}}),
+     shaken("a proof of another key", #{client => fun(C) -> client(C#{key := bytes(33)}) end, verdict => "auth"}),
+     shaken("a proof of another greeting: replayed",
+            #{client => fun(C) -> client(greeted(C#{server_nonce := nonce(9)})) end, verdict => "auth"}),
+     shaken("a proof of another nonce of the client",
+            #{client => fun(C) -> client(said(C#{client_nonce := nonce(9)})) end, verdict => "auth"}),
+     shaken("a proof of another instance",
+            #{client => fun(C) -> client(said(C#{instance := <<"echo">>})) end, verdict => "auth"}),
+     shaken("a proof with the server's label",
+            #{client => fun(C) -> mac(C, "gendriverd 1 server", [greeting, hello]) end, verdict => "auth"}),
+     shaken("a proof without its label's end",
+            #{client => fun(#{key := K, greeting := G, hello := H}) -> hmac(K, ["gendriverd 1 client", G, H]) end,
+              verdict => "auth"}),
+     shaken("a proof cut by a byte", #{client => fun(C) -> binary:part(client(C), 0, 31) end, verdict => "auth"}),
+     shaken("an empty proof", #{client => fun(_) -> <<>> end, verdict => "auth"}),
+     shaken("a proof that is an atom", #{client => fun(_) -> none end, verdict => "auth"}),
+     shaken("a server that does not know the key",
+            #{server => fun(C) -> server(C#{key := bytes(33)}) end, verdict => "bad_proof"}),
+     shaken("a server's proof of another welcome",
+            #{server => fun(C) -> server(C#{welcome := frame({welcome, 1, #{}}, 2)}) end, verdict => "bad_proof"}),
+     shaken("a server's proof of another connection",
+            #{server => fun(C) -> server(proved(said(C#{client_nonce := nonce(9)}))) end, verdict => "bad_proof"}),
+     shaken("the client's own proof sent back", #{server => fun client/1, verdict => "bad_proof"}),
+     shaken("a server's proof with the client's label",
+            #{server => fun(C) -> mac(C, "gendriverd 1 client", [greeting, hello, proof, welcome]) end,
+              verdict => "bad_proof"}),
+     shaken("a server's proof that leaves out the client's",
+            #{server => fun(C) -> mac(C, "gendriverd 1 server", [greeting, hello, welcome]) end, verdict => "bad_proof"}),
+     shaken("a server's proof cut by a byte",
+            #{server => fun(C) -> binary:part(server(C), 0, 31) end, verdict => "bad_proof"}),
+     shaken("an empty proof of the server", #{server => fun(_) -> <<>> end, verdict => "bad_proof"})].
+
+shaken(Name, Given) ->
+    Case = maps:merge(#{verdict => "ok", name => <<"anna">>, key => bytes(32), minor => 2, more => #{},
+                        instance => <<"sum">>, server_nonce => nonce(1), client_nonce => nonce(2),
+                        client => fun client/1, server => fun server/1}, Given),
+    All = welcomed(proved(said(greeted(Case)))),
+    [lists:join($\t, [Name, maps:get(verdict, All), maps:get(name, All)
+                      | [hex(maps:get(Field, All)) || Field <- [key, greeting, hello, proof, welcome, server_proof]]]), $\n].
+
+greeted(C = #{server_nonce := Nonce, more := More, minor := Minor}) ->
+    About = #{server => <<"gendriverd 0.1.0">>, auth => hmac, nonce => Nonce},
+    C#{greeting => frame({gen_driver, 1, maps:merge(About, More)}, Minor)}.
+
+said(C = #{name := Name, client_nonce := Nonce, instance := Instance, more := More, minor := Minor}) ->
+    C#{hello => frame({hello, 1, Instance, maps:merge(#{key => Name, nonce => Nonce}, More)}, Minor)}.
+
+proved(C = #{client := Client, minor := Minor}) ->
+    C#{proof => frame({proof, Client(C)}, Minor)}.
+
+welcomed(C = #{instance := Instance, server := Server, minor := Minor}) ->
+    Limits = #{frame => 1000, depth => 128, terms => 1000, bignum => 64, in_flight => 10, in_flight_bytes => 1000},
+    Welcome = #{instance => Instance, generation => 1, threads => 4, commands => #{<<"sum">> => 1}, atoms => [],
+                limits => Limits, last_exit => none},
+    Whole = C#{welcome => frame({welcome, 1, Welcome}, Minor)},
+    Whole#{server_proof => frame({proof, Server(Whole)}, Minor)}.
+
+client(C) -> mac(C, "gendriverd 1 client", [greeting, hello]).
+server(C) -> mac(C, "gendriverd 1 server", [greeting, hello, proof, welcome]).
+
+mac(C = #{key := Key}, Label, Frames) -> hmac(Key, [Label, 0 | [maps:get(Frame, C) || Frame <- Frames]]).
+
+hmac(Key, Data) -> crypto:mac(hmac, sha256, Key, Data).
+
+bytes(N) -> << <<((7 * I + N) rem 256)>> || I <- lists:seq(1, N) >>.
+
+nonce(N) -> binary:copy(<<N>>, 32).
+
+frame(Term, Minor) ->
+    Encoded = term_to_binary(Term, [{minor_version, Minor}]),
+    <<(byte_size(Encoded)):32, Encoded/binary>>.
