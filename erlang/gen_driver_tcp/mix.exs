@@ -19,5 +19,5 @@ defmodule GenDriverTcp.MixProject do
     ]
   end
 
-  def application, do: [extra_applications: []]
+  def application, do: [extra_applications: [:crypto]]
 end

@@ -111,7 +111,7 @@ named_later(Term) ->
 handshakes_that_fail(Config) ->
     Client = client(#{backoff => {1, 2}, connect_wait => 60000}, Config),
     Greetings = [{{gen_driver, 2, #{}}, bad_version},
-                 {{gen_driver, 1, #{auth => hmac}}, auth},
+                 {{gen_driver, 1, #{auth => hmac}}, {auth, key_needed}},
                  {hello_world, bad_greeting}],
     [begin
          Conn = accept(listener(Config)),

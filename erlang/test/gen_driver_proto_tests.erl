@@ -20,7 +20,7 @@ said("client", Term, Frame) ->
     ?assertEqual(Term, binary_to_term(iolist_to_binary(encode(Term)))),
     ?assertEqual(Term, binary_to_term(Frame));
 said("server", {gen_driver, 1, _}, Frame) ->
-    ?assertEqual(ok, gen_driver_handshake:greeting(Frame));
+    ?assertEqual({ok, none}, gen_driver_handshake:greeting(Frame));
 said("server", {welcome, 1, Info}, Frame) ->
     {welcome, Welcome} = gen_driver_handshake:answer(Frame),
     ?assertEqual(maps:with(maps:keys(Welcome), Info), maps:with(maps:keys(Info), Welcome));
@@ -55,6 +55,22 @@ encode({ping, Id}) -> gen_driver_proto:encode_ping(Id).
 params(Params) ->
     <<131, Encoded/binary>> = term_to_binary(Params),
     Encoded.
+
+%%% handshake.txt: name, verdict, name of the key, key, greeting, hello, proof, welcome, server's proof
+
+handshakes_test_() ->
+    [{Name, ?_test(handshake(Verdict, [unhex(Hex) || Hex <- Columns]))}
+     || [Name, Verdict, _KeyName | Columns] <- vectors("handshake.txt")].
+
+handshake(Verdict, [Key, Greeting, Hello, Proof, Welcome, Told]) ->
+    [G, H, P, W, T] = [Frame || <<Size:32, Frame:Size/binary>> <- [Greeting, Hello, Proof, Welcome, Told]],
+    ?assertEqual({ok, hmac}, gen_driver_handshake:greeting(G)),
+    ?assertMatch({hello, 1, _, #{key := _, nonce := <<_:32/bytes>>}}, binary_to_term(H)),
+    ?assertMatch({welcome, _}, gen_driver_handshake:answer(W)),
+    <<_:32, Ours/binary>> = gen_driver_handshake:proof(Key, Greeting, Hello),
+    ?assertEqual(Verdict =/= "auth", binary_to_term(Ours) =:= binary_to_term(P)),
+    Expected = case Verdict of "bad_proof" -> {error, bad_proof}; _ -> ok end,
+    ?assertEqual(Expected, gen_driver_handshake:proved(Key, [Greeting, Hello, Proof, Welcome], T)).
 
 %% Options without params: a driver sees [].
 options_alone_test() ->

@@ -13,7 +13,7 @@ defaults_test() ->
                    connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
                    max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
                    driver_atoms => false, undecodable => {error, {failed, undecodable}}, ping => 15000,
-                   ping_timeout => 60000, tcp_options => [], tls_options => []},
+                   ping_timeout => 60000, tcp_options => [], tls_options => [], auth => none},
                  Options).
 
 connect_test_() ->
@@ -64,6 +64,29 @@ options_test_() ->
         ?_assertEqual({error, {bad_option, {unknown, x}}}, gen_driver_options:client(x)),
         ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link([])),
         ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link({local, x}, []))].
+
+auth_option_test_() ->
+    Key = binary:copy(<<"s">>, 32),
+    [?_assertMatch({ok, #{auth := {<<"anna">>, _}}}, auth({Name, Given}))
+     || Name <- [anna, "anna", <<"anna">>], Given <- [Key, binary:copy(<<"s">>, 1024), fun() -> Key end]]
+    ++ [?_assertEqual({error, {bad_option, {auth, hidden}}}, auth(Wrong))
+        || Wrong <- [{anna, binary:copy(<<"s">>, 31)}, {anna, binary:copy(<<"s">>, 1025)}, {anna, "text"}, {Key, anna},
+                     {"", Key}, {binary:copy(<<"n">>, 65), Key}, {[foo], Key}, {anna, fun(_) -> Key end}, Key, anna]]
+    ++ [?_assertEqual({error, {bad_option, {auth, hidden}}},
+                      gen_driver_options:client([{instance, x}, {auth, anna, Key}])),
+        ?_assertEqual({error, {bad_option, {unknown, options}}}, gen_driver_options:client({auth, {anna, Key}})),
+        ?_assertEqual({ok, none}, case auth(none) of {ok, #{auth := Auth}} -> {ok, Auth} end)].
+
+auth(Auth) ->
+    gen_driver_options:client(#{instance => x, auth => Auth}).
+
+%% What a client keeps for its life, and what a crash of its dialer would print.
+a_key_in_checked_options_is_not_printed_test() ->
+    Key = <<"do-not-print-me-do-not-print-me-do-not">>,
+    {ok, Options} = auth({anna, Key}),
+    ?assertEqual(nomatch, string:find(io_lib:format("~tp", [Options]), "print-me")),
+    #{auth := {_, Fun}} = Options,
+    ?assertEqual(Key, Fun()).
 
 %%% Backoff
 
@@ -186,6 +209,31 @@ ids_skip_taken_ones_and_come_round_test() ->
 hello_test() ->
     ?assertEqual({hello, 1, <<"sum">>, #{}},
                  binary_to_term(iolist_to_binary(gen_driver_handshake:hello(<<"sum">>)))).
+
+%% Whom a client does not introduce itself to.
+mistrust_test_() ->
+    Auth = {<<"anna">>, fun() -> binary:copy(<<"k">>, 32) end},
+    Hmac = #{auth => hmac, nonce => <<0:256>>},
+    [?_assertEqual({error, Reason},
+                   gen_driver_handshake:introduce(term_to_binary({gen_driver, Version, About}), <<"sum">>, With))
+     || {Version, About, With, Reason} <- [
+            {1, Hmac, none, {auth, key_needed}},
+            {1, #{auth => none}, Auth, {auth, not_offered}}, {1, #{}, Auth, {auth, not_offered}},
+            {1, #{auth => password}, Auth, {auth, unknown_method}}, {1, #{auth => 1}, none, {auth, unknown_method}},
+            {2, Hmac, Auth, bad_version},
+            {1, Hmac, {<<"anna">>, fun() -> <<"short">> end}, {auth, bad_key}},
+            {1, Hmac, {<<"anna">>, fun() -> "no binary at all, but long enough" end}, {auth, bad_key}},
+            {1, Hmac, {<<"anna">>, fun() -> error({no_such_file, <<"secret">>}) end}, {auth, bad_key}}]].
+
+a_hello_with_a_key_is_never_the_same_test() ->
+    Auth = {<<"anna">>, fun() -> binary:copy(<<"k">>, 32) end},
+    Greeting = term_to_binary({gen_driver, 1, #{auth => hmac, nonce => <<0:256>>}}),
+    [Said, Again] = [iolist_to_binary(Frames) || _ <- [1, 2],
+                     {ok, Frames, _} <- [gen_driver_handshake:introduce(Greeting, <<"sum">>, Auth)]],
+    <<Size:32, Hello:Size/binary, Length:32, Proof:Length/binary>> = Said,
+    ?assertMatch({hello, 1, <<"sum">>, #{key := <<"anna">>, nonce := <<_:32/bytes>>}}, binary_to_term(Hello)),
+    ?assertMatch({proof, <<_:32/bytes>>}, binary_to_term(Proof)),
+    ?assertNotEqual(Said, Again).
 
 %% A welcome is taken as far as it is understood, and no atom is made of it.
 welcome_test() ->

@@ -39,35 +39,58 @@ dial(Options = #{connect := Address, connect_timeout := Timeout}) ->
         {error, Reason} -> {error, Reason}
     end.
 
-shake_hands(Socket, Options = #{instance := Instance, connect_timeout := Timeout}) ->
+shake_hands(Socket, Options = #{connect_timeout := Timeout}) ->
     Deadline = erlang:monotonic_time(millisecond) + Timeout,
-    Steps = [fun() -> greeted(recv_frame(Socket, Deadline)) end,
-             fun() -> gen_driver_socket:send(Socket, gen_driver_frame:join(gen_driver_handshake:hello(Instance))) end,
-             fun() -> welcomed(recv_frame(Socket, Deadline), Options) end],
-    case steps(Steps) of
+    Steps = [fun(_) -> greeted(recv_frame(Socket, Deadline), Options) end,
+             fun({Said, Check}) -> sent(gen_driver_socket:send(Socket, Said), Check) end,
+             fun(Check) -> answered(recv_frame(Socket, Deadline), Check) end,
+             fun({Welcome, none}) -> {next, Welcome};
+                ({Welcome, Check}) -> proved(recv_frame(Socket, Deadline), Welcome, Check) end,
+             fun(Welcome) -> welcomed(Welcome, Options) end],
+    case steps(Steps, none) of
         {welcome, Welcome} -> {ok, Socket, Welcome};
         Not ->
             ok = gen_driver_socket:close(Socket),
             Not
     end.
 
-%% `ok' goes on; anything else is the outcome.
-steps([Step | Steps]) ->
-    case Step() of
-        ok -> steps(Steps);
+%% `next' goes on with what a step has found; anything else is the outcome.
+steps([Step | Steps], Found) ->
+    case Step(Found) of
+        {next, Next} -> steps(Steps, Next);
         Outcome -> Outcome
     end.
 
-greeted({ok, Frame}) -> gen_driver_handshake:greeting(Frame);
-greeted({error, Reason}) -> {error, Reason}.
-
-welcomed({ok, Frame}, #{driver_atoms := MakeAtoms}) ->
-    case gen_driver_handshake:answer(Frame) of
-        {welcome, Welcome} when MakeAtoms -> make_atoms(Welcome);
-        Answer -> Answer
+greeted({ok, Frame}, #{instance := Instance, auth := Auth}) ->
+    case gen_driver_handshake:introduce(Frame, Instance, Auth) of
+        {ok, Said, Check} -> {next, {Said, Check}};
+        {error, Reason} -> {error, Reason}
     end;
-welcomed({error, Reason}, _Options) ->
+greeted({error, Reason}, _Options) ->
     {error, Reason}.
+
+sent(ok, Check) -> {next, Check};
+sent({error, Reason}, _Check) -> {error, Reason}.
+
+answered({ok, Frame}, Check) ->
+    case gen_driver_handshake:answer(Frame) of
+        {welcome, Welcome} when Check =:= none -> {next, {Welcome, none}};
+        {welcome, Welcome} -> {next, {Welcome, fun(Proof) -> Check(Frame, Proof) end}};
+        Not -> Not
+    end;
+answered({error, Reason}, _Check) ->
+    {error, Reason}.
+
+proved({ok, Proof}, Welcome, Check) ->
+    case Check(Proof) of
+        ok -> {next, Welcome};
+        {error, Reason} -> {error, Reason}
+    end;
+proved({error, Reason}, _Welcome, _Check) ->
+    {error, Reason}.
+
+welcomed(Welcome, #{driver_atoms := true}) -> make_atoms(Welcome);
+welcomed(Welcome, _Options) -> {welcome, Welcome}.
 
 %% Asked for by the option: from now on replies that hold them can be decoded.
 make_atoms(Welcome = #{atoms := Names}) ->

@@ -21,7 +21,8 @@
   | {ping, pos_integer() | infinity}
   | {ping_timeout, pos_integer()}
   | {tcp_options, [gen_tcp:connect_option()]}
-  | {tls_options, [ssl:tls_client_option()]}.
+  | {tls_options, [ssl:tls_client_option()]}
+  | {auth, none | {Name :: binary() | string() | atom(), Key :: binary() | fun(() -> binary())}}.
 -type options() :: [option()] | #{atom() => term()}.
 -type address() :: {tcp | tls, inet:hostname() | inet:ip_address(), inet:port_number()}
                  | {local, Path :: string() | binary()}.
@@ -32,7 +33,8 @@
     max_frame := pos_integer(), backoff := gen_driver_backoff:range(),
     driver_atoms := boolean(), undecodable := term(),
     ping := pos_integer() | infinity, ping_timeout := pos_integer(),
-    tcp_options := [gen_tcp:connect_option()], tls_options := [ssl:tls_client_option()]
+    tcp_options := [gen_tcp:connect_option()], tls_options := [ssl:tls_client_option()],
+    auth := gen_driver_handshake:auth()
 }.
 -type bad_option() :: {bad_option, {Key :: term(), Value :: term()} | {unknown | missing, Key :: term()}}.
 -type request_options() ::
@@ -51,6 +53,10 @@
 -define(MAX_COMMAND, 16#3fffffff).
 %% Parts of a stream on their way or unread.
 -define(CREDIT, 16).
+%% Bytes of a key, and of its name.
+-define(MIN_KEY, 32).
+-define(MAX_KEY, 1024).
+-define(MAX_NAME, 64).
 
 %% @doc The options of a client.
 -spec client(options()) -> {ok, checked()} | {error, bad_option()}.
@@ -79,7 +85,8 @@ defaults() ->
       ping => 15000,
       ping_timeout => 60000,                    % casts that wait for a worker hold up a pong too
       tcp_options => [],
-      tls_options => []}.
+      tls_options => [],
+      auth => none}.
 
 check(instance, Name) when is_binary(Name), Name =/= <<>> -> Name;
 check(instance, Name) when is_atom(Name) -> atom_to_binary(Name);
@@ -108,6 +115,9 @@ check(tls_options, List) when is_list(List) ->
 check(tcp_options, List) when is_list(List) ->
     lists:foreach(fun(Option) -> tcp_option(Option, List) end, List),
     List;
+check(auth, none) -> none;
+check(auth, {Name, Key}) -> {key_name(Name), key(Key)};
+check(auth, _) -> hidden();
 check(Key, Value) -> bad(Key, Value).
 
 -spec bad(term(), term()) -> no_return().
@@ -116,6 +126,27 @@ bad(Key, Value) ->
         true -> throw({bad_option, {Key, Value}});
         false -> throw({bad_option, {unknown, Key}})
     end.
+
+key_name(Name) when is_atom(Name) -> key_name(atom_to_binary(Name));
+key_name(Name) when is_list(Name) ->
+    try unicode:characters_to_binary(Name) of
+        Binary when is_binary(Binary) -> key_name(Binary);
+        _ -> hidden()
+    catch
+        error:badarg -> hidden()
+    end;
+key_name(Name) when is_binary(Name), Name =/= <<>>, byte_size(Name) =< ?MAX_NAME -> Name;
+key_name(_) -> hidden().
+
+%% Behind a fun: what a fun holds is not printed, wherever these options may get to.
+key(Key) when is_function(Key, 0) -> Key;
+key(Key) when is_binary(Key), byte_size(Key) >= ?MIN_KEY, byte_size(Key) =< ?MAX_KEY -> fun() -> Key end;
+key(_) -> hidden().
+
+%% A wrong value may hold the secret all the same.
+-spec hidden() -> no_return().
+hidden() ->
+    throw({bad_option, {auth, hidden}}).
 
 %% What decides how bytes become messages is ours.
 tcp_option({Key, _}, _List)
@@ -189,11 +220,14 @@ to_map(Options) when is_map(Options) ->
     Options;
 to_map(Options) when is_list(Options), length(Options) >= 0 ->
     maps:from_list([pair(Option) || Option <- lists:reverse(Options)]);
-to_map(Options) ->
-    throw({bad_option, {unknown, Options}}).
+to_map(Options) when is_atom(Options) ->
+    throw({bad_option, {unknown, Options}});
+to_map(_Options) ->
+    throw({bad_option, {unknown, options}}).
 
 pair({_Key, _Value} = Pair) -> Pair;
 pair(Key) when is_atom(Key) -> {Key, true};
+pair(Option) when is_tuple(Option), element(1, Option) =:= auth -> hidden();
 pair(Option) -> throw({bad_option, {unknown, Option}}).
 
 %% @doc The options of one call or cast: how long, and what goes on the wire.
