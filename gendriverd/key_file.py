@@ -23,14 +23,20 @@ def read_key_file(path: Path, *, others: int = OTHERS) -> bytes:
         raise ConfigError([f"key file {path}: cannot be read: {error.strerror}"], code) from None
     except ValueError:
         raise ConfigError([f"key file {str(path)!r}: no path"]) from None
-    with os.fdopen(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError([f"key file {path}: is not a regular file"])
-        mode = stat.S_IMODE(found.st_mode)
-        if mode & others:
-            raise ConfigError([f"key file {path}: its mode is {mode:04o}, so others have a hand in it: chmod 600"])
-        secret = file.read(SECRET_MAX + 3).removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        return _checked(path, fd, others)
+    finally:
+        os.close(fd)
+
+
+def _checked(path: Path, fd: int, others: int) -> bytes:
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError([f"key file {path}: is not a regular file"])
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & others:
+        raise ConfigError([f"key file {path}: its mode is {mode:04o}, so others have a hand in it: chmod 600"])
+    secret = os.read(fd, SECRET_MAX + 3).removesuffix(b"\n").removesuffix(b"\r")
     if not SECRET_MIN <= len(secret) <= SECRET_MAX:
         size = f"{len(secret)} bytes" if len(secret) <= SECRET_MAX else "more"
         raise ConfigError(

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 Event = dict[str, Any]
@@ -229,12 +230,19 @@ def toml(value: object) -> str:
     return json.dumps(str(value) if isinstance(value, Path) else value)
 
 
-def configuration(daemon: Mapping[str, object], instances: Mapping[str, Mapping[str, object]]) -> str:
+def configuration(
+    daemon: Mapping[str, object],
+    instances: Mapping[str, Mapping[str, object]],
+    keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+) -> str:
     """The text of a configuration file."""
-    tables = {"daemon": daemon, **{f"instances.{json.dumps(name)}": keys for name, keys in instances.items()}}
+    named = {"instances": instances, "keys": keys}
+    tables = {"daemon": daemon}
+    for kind, each in named.items():
+        tables |= {f"{kind}.{json.dumps(name)}": settings for name, settings in each.items()}
     lines = []
-    for table, keys in tables.items():
-        lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in keys.items()), ""]
+    for table, settings in tables.items():
+        lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in settings.items()), ""]
     return "\n".join(lines)
 
 
@@ -244,12 +252,14 @@ def running_daemon(
     instances: Mapping[str, Mapping[str, object]],
     *,
     settings: Mapping[str, object] | None = None,
+    keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
     arguments: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     expect_ready: Sequence[str] | None = None,
     passed: Sequence[int] = (),
 ) -> Iterator[RunningDaemon]:
-    """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon].
+    """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon],
+    `keys` the tables of [keys].
 
     `passed`: descriptors of listening sockets, which stand instead, as systemd passes them.
     The configuration is written to `directory`; the socket lies elsewhere, as its path must be short. Waits for the
@@ -268,7 +278,7 @@ def running_daemon(
             "reports_dir": directory / "reports",
             "snapshots_dir": directory / "drivers",
         }
-        path.write_text(configuration({**own, **(settings or {})}, instances), encoding="utf-8")
+        path.write_text(configuration({**own, **(settings or {})}, instances, keys), encoding="utf-8")
         wrapper = ["-c", LIKE_SYSTEMD, ",".join(map(str, passed))] if passed else []
         command = [sys.executable, *wrapper, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
         # The environment wins over the file: nothing of it may get into a test that has said otherwise.
