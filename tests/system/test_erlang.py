@@ -50,6 +50,29 @@ def test_suite_passes_against_a_real_daemon(
     daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, code: list[Path], suite: str
 ) -> None:
     running = daemon(instances(drivers, tmp_path))
+    env = {"GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_UNIX_URL": running.unix_url}
+    passed, of = run_suite(suite, code, tmp_path, env)
+    assert passed == of or not all((drivers / f"{name}.so").exists() for name in ("zlib", "sqlite"))
+
+
+def test_a_daemon_with_keys_serves_the_erlang_client_that_proves_one(
+    daemon: Callable[..., RunningDaemon], tmp_path: Path, code: list[Path]
+) -> None:
+    key = tmp_path / "anna.key"
+    key.write_bytes(b"k" * 48 + b"\n")
+    key.chmod(0o600)
+    wanted = {"sum": {"driver": "sum.so"}, "echo": {"driver": "echo.so"}}
+    running = daemon(wanted, settings={"auth": "hmac"}, keys={"anna": {"file": key, "instances": ["sum"]}})
+    env = {
+        "GENDRIVERD_URL": running.tcp_url,
+        "GENDRIVERD_UNIX_URL": running.unix_url,
+        "GENDRIVERD_OPEN_URL": daemon(wanted).tcp_url,
+    }
+    assert run_suite("keys_SUITE", code, tmp_path, env) == (5, 5)
+
+
+def run_suite(suite: str, code: list[Path], tmp_path: Path, env: dict[str, str]) -> tuple[int, int]:
+    """How many cases passed, of how many; none may fail."""
     logs = tmp_path / "logs"
     logs.mkdir()
     # Not ct_run: it makes a distributed node of a fixed name, of which a machine can have one.
@@ -60,7 +83,7 @@ def test_suite_passes_against_a_real_daemon(
     done = subprocess.run(
         command,
         cwd=tmp_path,
-        env={**os.environ, "GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_UNIX_URL": running.unix_url},
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         timeout=DEADLINE,
@@ -71,4 +94,4 @@ def test_suite_passes_against_a_real_daemon(
     result = re.search(r"TEST COMPLETE, (\d+) ok, 0 failed of (\d+) test cases", done.stdout)
     assert result is not None, done.stdout
     assert int(result[1]) > 0
-    assert result[1] == result[2] or not all((drivers / f"{name}.so").exists() for name in ("zlib", "sqlite"))
+    return int(result[1]), int(result[2])
