@@ -225,7 +225,8 @@ unwatch(#call{monitor = Monitor}, Link = #link{watched = Watched}) ->
 %% @doc Callers gave up: forget them and ask the host to forget their calls.
 -spec cancel(#{reference() => true}, link()) -> link().
 cancel(Refs, Link = #link{pending = Pending}) ->
-    maps:fold(fun(Id, #call{ref = Ref} = Call, Acc) when is_map_key(Ref, Refs) -> abandon(Id, Call, Acc);
+    maps:fold(fun(_Id, #call{from = nobody}, Acc) -> Acc;     % its caller has died meanwhile: that was told
+                 (Id, #call{ref = Ref} = Call, Acc) when is_map_key(Ref, Refs) -> abandon(Id, Call, Acc);
                  (_Id, _Call, Acc) -> Acc
               end, Link, Pending).
 
