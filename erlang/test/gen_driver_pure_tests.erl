@@ -281,3 +281,21 @@ improper_option_lists_are_bad_options_test() ->
     ?assertError({bad_option, _}, gen_driver_options:request([key])),
     ?assertError({bad_option, _}, gen_driver_options:request([{key, 1} | x])),
     ?assertEqual({default, #{key => 1}}, gen_driver_options:request([{key, 1}, {key, 2}])).
+
+%%% The socket
+
+%% Since OTP 26 the emulator takes the first bytes of such a message for a tag: the stream is corrupt. gen_tcp:send is not.
+nobody_sends_by_port_command_test_() ->
+    Files = [code:which(Module) || Application <- [gen_driver_tcp, gen_driver_compat], Module <- modules(Application)],
+    ?assert(length(Files) > 10),
+    [{File, ?_assertEqual([], to_a_port(File))} || File <- Files].
+
+modules(Application) ->
+    ok = case application:load(Application) of {error, {already_loaded, _}} -> ok; Loaded -> Loaded end,
+    {ok, Modules} = application:get_key(Application, modules),
+    Modules.
+
+to_a_port(File) ->
+    {ok, {_, [{imports, Imports}]}} = beam_lib:chunks(File, [imports]),
+    [Name || {Module, Name, _} <- Imports,
+             {Module, Name} =:= {erlang, port_command} orelse Module =:= prim_inet].
