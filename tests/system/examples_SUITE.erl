@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: MIT
 %% The examples around real C libraries, through the whole stack, with real data:
 %% instances `zlib' and `sqlite' of the daemon at $GENDRIVERD_URL. Without that
-%% variable, or without the instance, the group is skipped.
+%% variable, or without the instance, the group is skipped. gd_zlib and gd_sqlite are on the code path.
 -module(examples_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -36,25 +36,10 @@ init_per_suite(Config) ->
         Unset when Unset =:= false; Unset =:= "" ->
             {skip, "GENDRIVERD_URL is not set"};
         Url ->
-            Examples = above(proplists:get_value(data_dir, Config)),
-            load(filename:join(Examples, "zlib/gd_zlib.erl")),
-            load(filename:join(Examples, "sqlite/gd_sqlite.erl")),
             [{url, Url} | Config]
     end.
 
 end_per_suite(_Config) -> ok.
-
-%% The examples lie in a directory above this suite's, wherever that was compiled.
-above(Directory) ->
-    case {filelib:is_dir(filename:join(Directory, "examples/zlib")), filename:dirname(Directory)} of
-        {true, _} -> filename:join(Directory, "examples");
-        {false, Directory} -> error(no_examples_above_this_suite);
-        {false, Parent} -> above(Parent)
-    end.
-
-load(Source) ->
-    {ok, Module, Code} = compile:file(Source, [binary, debug_info]),
-    {module, Module} = code:load_binary(Module, Source, Code).
 
 init_per_group(Instance, Config) ->
     {ok, Pid} = connect(Instance, Config),

@@ -1,34 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""The Erlang suites that need a real daemon, run by Common Test against one that is started here."""
+"""The Erlang suites that need a real daemon, against one that is started here, on OTP 25 and on OTP 28."""
 
-import os
 import re
-import shutil
-import subprocess
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from running_daemon import RunningDaemon
+from tests.system.conftest import Runtime, compiled
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
 DEADLINE = 240
+CLIENTS_OWN = ["tcp", "link", "drain", "bounds", "compat"]
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("rebar3") is None, reason="rebar3 is not installed"),
-    pytest.mark.timeout(DEADLINE + 60),
-]
-
-
-@pytest.fixture(scope="module")
-def code(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Where the client's modules, and the originals' example, are compiled to."""
-    subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
-    ebin = tmp_path_factory.mktemp("ebin")
-    subprocess.run(["erlc", "-o", ebin, ROOT / "examples/sum/gen_driver_test.erl"], check=True)
-    return [ebin, *(ROOT / "erlang/_build/default/lib").glob("*/ebin")]
+pytestmark = pytest.mark.timeout(DEADLINE + 60)
 
 
 def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
@@ -45,53 +33,129 @@ def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
     return {name: keys for name, keys in wanted.items() if (drivers / str(keys["driver"])).exists()}
 
 
+def passed(done: CompletedProcess[str]) -> tuple[int, int]:
+    """How many cases were ok, of how many. None may have failed."""
+    print(done.stdout[-6000:])
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    result = re.search(r"TEST COMPLETE, (\d+) ok, 0 failed(?:, \d+ skipped)? of (\d+) test cases", done.stdout)
+    assert result is not None, done.stdout
+    assert int(result[1]) > 0
+    return int(result[1]), int(result[2])
+
+
 @pytest.mark.parametrize("suite", ["system_SUITE", "examples_SUITE"])
 def test_suite_passes_against_a_real_daemon(
-    daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, code: list[Path], suite: str
+    daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, runtime: Runtime, suite: str
 ) -> None:
     running = daemon(instances(drivers, tmp_path))
-    env = {"GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_UNIX_URL": running.unix_url}
-    passed, of = run_suite(suite, code, tmp_path, env)
-    assert passed == of or not all((drivers / f"{name}.so").exists() for name in ("zlib", "sqlite"))
+    urls = {"GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_UNIX_URL": running.unix_url}
+    ok, of = passed(runtime.suites(suite, cwd=tmp_path, seconds=DEADLINE, **urls))
+    assert ok == of or not all((drivers / f"{name}.so").exists() for name in ("zlib", "sqlite"))
 
 
 def test_a_daemon_with_keys_serves_the_erlang_client_that_proves_one(
-    daemon: Callable[..., RunningDaemon], tmp_path: Path, code: list[Path]
+    daemon: Callable[..., RunningDaemon], tmp_path: Path, runtime: Runtime
 ) -> None:
     key = tmp_path / "anna.key"
     key.write_bytes(b"k" * 48 + b"\n")
     key.chmod(0o600)
     wanted = {"sum": {"driver": "sum.so"}, "echo": {"driver": "echo.so"}}
     running = daemon(wanted, settings={"auth": "hmac"}, keys={"anna": {"file": key, "instances": ["sum"]}})
-    env = {
+    urls = {
         "GENDRIVERD_URL": running.tcp_url,
         "GENDRIVERD_UNIX_URL": running.unix_url,
         "GENDRIVERD_OPEN_URL": daemon(wanted).tcp_url,
     }
-    assert run_suite("keys_SUITE", code, tmp_path, env) == (5, 5)
+    assert passed(runtime.suites("keys_SUITE", cwd=tmp_path, seconds=DEADLINE, **urls)) == (5, 5)
 
 
-def run_suite(suite: str, code: list[Path], tmp_path: Path, env: dict[str, str]) -> tuple[int, int]:
-    """How many cases passed, of how many; none may fail."""
-    logs = tmp_path / "logs"
-    logs.mkdir()
-    # Not ct_run: it makes a distributed node of a fixed name, of which a machine can have one.
-    run = (
-        f'{{_, Failed, _}} = ct:run_test([{{dir, "{HERE}"}}, {{suite, {suite}}}, {{logdir, "{logs}"}}]), halt(Failed).'
-    )
-    command: list[str | Path] = ["erl", "-noshell", "-pa", *code, "-eval", run]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    print(done.stdout[-6000:])
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    result = re.search(r"TEST COMPLETE, (\d+) ok, 0 failed of (\d+) test cases", done.stdout)
-    assert result is not None, done.stdout
-    assert int(result[1]) > 0
-    return int(result[1]), int(result[2])
+def test_clients_own_suites_pass_on_the_newest_release(otp28: Runtime, tmp_path: Path) -> None:
+    suites = [f"gen_driver_{name}_SUITE" for name in CLIENTS_OWN]
+    ok, of = passed(otp28.suites(*suites, cwd=tmp_path, seconds=DEADLINE))
+    assert ok == of
+
+
+SELF_TEST = """-module(wrong_SUITE).
+-compile(export_all).
+-compile(nowarn_export_all).
+suite() -> [{timetrap, {seconds, 1}}].
+all() -> [right, wrong, {group, g}].
+groups() -> [{g, [parallel], [hangs, skips, left_behind]}].
+init_per_testcase(Case, Config) -> [{this, Case} | Config].
+end_per_testcase(left_behind, _) -> error(left);
+end_per_testcase(_, _) -> ok.
+right(Config) -> right = proplists:get_value(this, Config).
+wrong(_) -> spawn_link(fun() -> exit(linked) end), receive never -> ok end.
+hangs(_) -> receive never -> ok end.
+skips(_) -> {skip, "on purpose"}.
+left_behind(_) -> ok.
+"""
+
+
+def test_runner_without_common_test_sees_every_failure(otp28: Runtime, tmp_path: Path) -> None:
+    source = tmp_path / "wrong_SUITE.erl"
+    source.write_text(SELF_TEST, encoding="utf-8")
+    compiled(tmp_path, source)
+    done = otp28.suites("wrong_SUITE", cwd=tmp_path, seconds=60)
+    assert done.returncode == 1
+    assert "TEST COMPLETE, 1 ok, 3 failed, 1 skipped of 5 test cases, on OTP 28" in done.stdout
+    for line in ("right: ok", "wrong: failed", "g.hangs: failed", "g.skips: skip", "g.left_behind: failed"):
+        assert f"\nwrong_SUITE.{line}\n" in f"\n{done.stdout}"
+
+
+class Eavesdropper:
+    """One connection passed on to `to`, and what the client said on it."""
+
+    def __init__(self, to: tuple[str, int]) -> None:
+        self.heard = b""
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._to = to
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        client, _ = self._listener.accept()
+        with self._listener, client, socket.create_connection(self._to) as service:
+            back = threading.Thread(target=self._copy, args=(service, client, False), daemon=True)
+            back.start()
+            self._copy(client, service, True)
+            back.join(DEADLINE)
+
+    def _copy(self, source: socket.socket, target: socket.socket, keep: bool) -> None:
+        while data := source.recv(65536):
+            if keep:
+                self.heard += data
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+    def join(self) -> bytes:
+        self._thread.join(DEADLINE)
+        return self.heard
+
+
+ASK = """
+{{ok, Pid}} = gen_driver_tcp:start_link(#{{connect => "tcp://127.0.0.1:{port}", instance => echo}}),
+{{ok, an_atom}} = gen_server:call(Pid, {{port, 1, an_atom}}),
+ok = gen_driver_tcp:stop(Pid),
+io:format("~s ~w", [erlang:system_info(otp_release), term_to_binary(an_atom)]),
+halt().
+"""
+
+
+def test_atoms_travel_in_the_form_of_the_release(
+    daemon: Callable[..., RunningDaemon], runtime: Runtime, tmp_path: Path
+) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}})
+    host, port = running.tcp_url.removeprefix("tcp://").split(":")
+    between = Eavesdropper((host, int(port)))
+    done = runtime.run("-eval", ASK.format(port=between.port), cwd=tmp_path, seconds=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    release, encoded = done.stdout.split(" ", 1)
+    assert runtime.whole or release == "28"
+    old, new = b"\x64\x00\x07an_atom", b"\x77\x07an_atom"
+    said, other = (old, new) if int(release) < 26 else (new, old)
+    assert encoded == "<<" + ",".join(str(byte) for byte in b"\x83" + said) + ">>"
+    heard = between.join()
+    assert heard.count(said) == 1
+    assert other not in heard
