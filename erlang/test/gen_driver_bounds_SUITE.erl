@@ -26,7 +26,7 @@ groups() ->
      {process, [],
       [names, under_a_supervisor, stop_answers_everybody, casts_go_out_before_stop,
        casts_in_the_kernel_arrive_after_stop, status_hides_parameters,
-       unknown_messages_are_logged, info_tells, another_node]}].
+       unknown_messages_are_logged, info_tells]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
 end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
@@ -233,26 +233,3 @@ info_tells(Config) ->
     ok = gen_driver_tcp:await(Client, 5000),
     #{status := up, links := 1, connects := 1, in_flight := 0, queued := 0, queued_bytes := 0,
       welcome := #{generation := 5}} = gen_driver_tcp:info(Client).
-
-%% Without places, and with a clock that is not ours.
-another_node(Config) ->
-    _ = os:cmd("epmd -daemon"),	% erl starts it only for nodes that have a name from the start
-    case net_kernel:start(gen_driver_tcp_test, #{name_domain => shortnames}) of
-        {ok, _} ->
-            try another_node(peer(), Config) after net_kernel:stop() end;
-        {error, _} ->
-            {skip, "no distribution here"}
-    end.
-
-another_node({Peer, Node}, Config) ->
-    {Client, Conn} = connected(Config),
-    Call = async(fun() -> erpc:call(Node, gen_driver_tcp, call, [Client, 1, there, 30000]) end),
-    {call, 0, 1, there, #{timeout := Left}} = recv(Conn),
-    ?assert(Left > 20000 andalso Left =< 30000),
-    send(Conn, {reply, 0, {ok, there}}),
-    {ok, there} = outcome(Call),
-    peer:stop(Peer).
-
-peer() ->
-    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(), args => ["-pa" | code:get_path()]}),
-    {Peer, Node}.

@@ -14,7 +14,7 @@ from running_daemon import RunningDaemon
 from tests.system.conftest import Runtime, compiled
 
 DEADLINE = 240
-CLIENTS_OWN = ["tcp", "link", "drain", "bounds", "compat"]
+CLIENTS_OWN = ["tcp", "link", "drain", "bounds", "compat", "nodes"]
 
 pytestmark = pytest.mark.timeout(DEADLINE + 60)
 
