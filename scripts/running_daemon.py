@@ -257,11 +257,13 @@ def running_daemon(
     env: Mapping[str, str] | None = None,
     expect_ready: Sequence[str] | None = None,
     passed: Sequence[int] = (),
+    under: Sequence[str] = (),
 ) -> Iterator[RunningDaemon]:
     """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon],
     `keys` the tables of [keys].
 
-    `passed`: descriptors of listening sockets, which stand instead, as systemd passes them.
+    `passed`: descriptors of listening sockets, which stand instead, as systemd passes them. `under`: a command that
+    becomes the daemon, as `ip netns exec NAME`.
     The configuration is written to `directory`; the socket lies elsewhere, as its path must be short. Waits for the
     instances named in `expect_ready`: all when it is not given.
     """
@@ -280,7 +282,7 @@ def running_daemon(
         }
         path.write_text(configuration({**own, **(settings or {})}, instances, keys), encoding="utf-8")
         wrapper = ["-c", LIKE_SYSTEMD, ",".join(map(str, passed))] if passed else []
-        command = [sys.executable, *wrapper, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
+        command = [*under, sys.executable, *wrapper, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
         # The environment wins over the file: nothing of it may get into a test that has said otherwise.
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GENDRIVERD_")}
         daemon = RunningDaemon(command, {**clean, **(env or {})}, passed)

@@ -62,25 +62,26 @@ def compiled(out: Path, *sources: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def examples(applications: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Erlang code of the examples, compiled."""
-    names = ("sum/gen_driver_test", "zlib/gd_zlib", "sqlite/gd_sqlite")
-    return compiled(tmp_path_factory.mktemp("examples"), *(ROOT / f"examples/{name}.erl" for name in names))
+def called(applications: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What suites call besides the client, compiled: the examples' code, and the starter of nodes."""
+    names = ("examples/sum/gen_driver_test", "examples/zlib/gd_zlib", "examples/sqlite/gd_sqlite")
+    sources = [ROOT / f"{name}.erl" for name in (*names, "erlang/test/gen_driver_nodes")]
+    return compiled(tmp_path_factory.mktemp("called"), *sources)
 
 
 @pytest.fixture(scope="session")
-def otp25(applications: list[Path], examples: Path) -> Runtime:
+def otp25(applications: list[Path], called: Path) -> Runtime:
     """The one on PATH; OTP 25, where that is Debian's."""
-    return Runtime(Path(shutil.which("erl") or "erl"), True, (examples, *applications))
+    return Runtime(Path(shutil.which("erl") or "erl"), True, (called, *applications))
 
 
 @pytest.fixture(scope="session")
-def otp28(applications: list[Path], examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+def otp28(applications: list[Path], called: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
     """The newest release, which brings neither a compiler nor Common Test along."""
     if not OTP28.exists():
         pytest.skip("there is no build/otp28: make otp28 fetches it")
     sources = [*HERE.glob("*.erl"), *HERE.glob("bare_otp/*.erl"), *(ROOT / "erlang/test").glob("*.erl")]
-    return Runtime(OTP28, False, (compiled(tmp_path_factory.mktemp("otp28"), *sources), examples, *applications))
+    return Runtime(OTP28, False, (compiled(tmp_path_factory.mktemp("otp28"), *sources), called, *applications))
 
 
 @pytest.fixture(params=["otp25", "otp28"])

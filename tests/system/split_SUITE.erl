@@ -1,0 +1,87 @@
+%% SPDX-License-Identifier: MIT
+%% Nodes A, B and C in a network that can be split (split_network.py). The daemon at $GENDRIVERD_URL is beside B and C:
+%% A has no way to it but through a client that is registered on B.
+-module(split_SUITE).
+
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([the_daemon_is_out_of_reach_of_a/1, a_plain_call_goes_through_another_node/1,
+         a_split_is_noticed_on_both_sides_and_heals/1, a_call_across_a_split_ends_and_is_served_again_after_it/1]).
+
+suite() -> [{timetrap, {seconds, 60}}].
+
+all() ->
+    [the_daemon_is_out_of_reach_of_a, a_plain_call_goes_through_another_node, a_split_is_noticed_on_both_sides_and_heals,
+     a_call_across_a_split_ends_and_is_served_again_after_it].
+
+init_per_suite(Config) ->
+    case os:getenv("GENDRIVERD_NETWORK") of
+        false -> {skip, "GENDRIVERD_NETWORK is not set"};
+        Network -> [{network, Network}, {url, os:getenv("GENDRIVERD_URL")} | Config]
+    end.
+
+end_per_suite(_Config) -> ok.
+
+init_per_testcase(_Case, Config) ->
+    Cluster = gen_driver_nodes:new(),
+    [A, B, C] = Members = [member(Cluster, Name, Host, Config)
+                           || {Name, Host} <- [{a, "10.77.1.1"}, {b, "10.77.1.2"}, {c, "10.77.1.3"}]],
+    Options = #{connect => proplists:get_value(url, Config), instance => sum},
+    Spec = gen_driver_tcp:child_spec({{local, sum}, Options}),
+    {ok, _} = gen_driver_nodes:call(B, supervisor, start_child, [kernel_safe_sup, Spec]),
+    ok = gen_driver_nodes:call(B, gen_driver_tcp, await, [sum, 10000]),
+    ok = gen_driver_nodes:connect(Members),
+    [{cluster, Cluster}, {members, {A, B, C}} | Config].
+
+%% Silence for four seconds is the end of a connection.
+member(Cluster, Name, Host, Config) ->
+    Namespace = proplists:get_value(network, Config) ++ "-" ++ atom_to_list(Name),
+    gen_driver_nodes:start(Cluster, Name, #{host => Host, under => ["ip", "netns", "exec", Namespace],
+                                            args => ["-kernel", "net_ticktime", "4"]}).
+
+end_per_testcase(_Case, Config) ->
+    link_of_a("up", Config),
+    gen_driver_nodes:stop(proplists:get_value(cluster, Config), tuple_to_list(members(Config))).
+
+members(Config) -> proplists:get_value(members, Config).
+
+link_of_a(State, Config) ->
+    "" = os:cmd("ip -n " ++ proplists:get_value(network, Config) ++ "-hub link set dev a " ++ State).
+
+sum_from(Member, B) ->
+    gen_driver_nodes:call(Member, gen_server, call, [{sum, gen_driver_nodes:node_of(B)}, {port, 1, [1, 2, 3, 4]}, 30000]).
+
+the_daemon_is_out_of_reach_of_a(Config) ->
+    {A, _, C} = members(Config),
+    #{host := Host, port := Port} = uri_string:parse(proplists:get_value(url, Config)),
+    Connect = fun(Member) -> gen_driver_nodes:call(Member, gen_tcp, connect, [Host, Port, [], 5000]) end,
+    ?assertEqual({error, enetunreach}, Connect(A)),
+    ?assertMatch({ok, _}, Connect(C)).
+
+a_plain_call_goes_through_another_node(Config) ->
+    {A, B, C} = members(Config),
+    [?assertEqual({ok, 10.0}, sum_from(Member, B)) || Member <- [A, C]].
+
+a_split_is_noticed_on_both_sides_and_heals(Config) ->
+    {A, B, C} = members(Config),
+    link_of_a("down", Config),
+    [ok = gen_driver_nodes:down(One, Other) || {One, Other} <- [{A, B}, {A, C}, {B, A}, {C, A}]],
+    ok = gen_driver_nodes:up(B, C),
+    link_of_a("up", Config),
+    healed(A, [B, C]),
+    [ok = gen_driver_nodes:up(One, Other) || {One, Other} <- [{B, A}, {C, A}]].
+
+%% An attempt may meet the other side's own, or a link that is just coming up. The time trap is the limit.
+healed(Member, Others) ->
+    Answers = [gen_driver_nodes:call(Member, net_adm, ping, [gen_driver_nodes:node_of(Other)]) || Other <- Others],
+    lists:member(pang, Answers) andalso healed(Member, Others).
+
+a_call_across_a_split_ends_and_is_served_again_after_it(Config) ->
+    {A, B, C} = members(Config),
+    link_of_a("down", Config),
+    ?assertExit({{nodedown, _}, _}, sum_from(A, B)),
+    ?assertEqual({ok, 10.0}, sum_from(C, B)),
+    link_of_a("up", Config),
+    healed(A, [B]),
+    ?assertEqual({ok, 10.0}, sum_from(A, B)).
