@@ -35,8 +35,8 @@ said("host", {part, Id, Term}, Frame) ->
     {part, Id, BodyAt} = gen_driver_proto:decode(Frame),
     ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, BodyAt));
 said("host", {note, Term}, Frame) ->
-    ?assertEqual(note, gen_driver_proto:decode(Frame)),
-    ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, 0));
+    {note, BodyAt} = gen_driver_proto:decode(Frame),
+    ?assertEqual({ok, Term}, gen_driver_proto:term(Frame, BodyAt));
 said("host", Term, Frame) ->
     ?assertEqual(Term, gen_driver_proto:decode(Frame)).
 
@@ -104,6 +104,25 @@ term(<<131, Body/binary>>, Verdict, Text) ->
     end;
 term(_NoVersion, Verdict, _Text) ->
     ?assertEqual("bad_term", Verdict).
+
+%% Beside every term: the one that ends a node of OTP 28, and a binary that only looks so.
+a_bit_string_of_no_bytes_is_never_decoded_test_() ->
+    Fatal = <<77, 0:32, 0>>,
+    Looks = <<109, 6:32, Fatal/binary>>,
+    [{Name, ?_test(beside(Body, Fatal, Looks))}
+     || [Name, Hex, "ok" | _] <- vectors("terms.txt"), <<131, Body/binary>> <- [unhex(Hex)]].
+
+beside(Body, Fatal, Looks) ->
+    Alone = reply(Body),
+    ?assertEqual(undecodable, reply(<<104, 2, Body/binary, Fatal/binary>>)),
+    ?assertEqual(undecodable, reply(<<108, 1:32, Looks/binary, 116, 1:32, Body/binary, Fatal/binary>>)),
+    ?assertEqual(case Alone of {ok, Term} -> {ok, {Term, <<77, 0:32, 0>>}}; undecodable -> undecodable end,
+                 reply(<<104, 2, Body/binary, Looks/binary>>)).
+
+reply(Body) ->
+    Frame = <<131, 104, 3, 119, 5, "reply", 97, 7, Body/binary>>,
+    {reply, 7, BodyAt} = gen_driver_proto:decode(Frame),
+    gen_driver_proto:term(Frame, BodyAt).
 
 verdict("ok", [Term], Got) -> ?assertEqual({ok, Term}, Got);
 verdict("ok", [], _Got) -> ok;                  % held elsewhere, or of atoms this node has or not

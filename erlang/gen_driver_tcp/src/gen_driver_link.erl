@@ -142,7 +142,7 @@ control(Frame, Link = #link{control = Control}) ->
 %% @doc Bytes came: calls are answered. `lost' when nothing more can be made of this socket;
 %% `note' frames are handed on as they are.
 -spec data(binary(), link()) ->
-    {ok, Notes :: [binary()], link()}
+    {ok, Notes :: [gen_driver_notes:frame()], link()}
   | {goodbye, Reason :: binary(), link()} | {lost, Reason :: term(), link()}.
 data(Data, Link = #link{cutter = Cutter}) ->
     Heard = Link#link{quiet = false},
@@ -167,8 +167,8 @@ frames([Frame | Frames], Notes, Link) ->
         {part, Id, BodyAt} ->
             ok = part(Id, BodyAt, Frame, Link),
             frames(Frames, Notes, Link);
-        note ->
-            frames(Frames, [Frame | Notes], Link);
+        {note, BodyAt} ->
+            frames(Frames, [{BodyAt, Frame} | Notes], Link);
         {pong, Id} ->
             frames(Frames, Notes, pong(Id, Link));
         {goodbye, <<"draining">>} ->

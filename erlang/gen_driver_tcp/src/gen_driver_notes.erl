@@ -9,7 +9,9 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/0, subscribe/3, unsubscribe/3, noted/2, gap/1, stop/1]).
--export_type([change/0]).
+-export_type([change/0, frame/0]).
+
+-type frame() :: {BodyAt :: pos_integer(), binary()}.
 
 %% The word is for whoever asked; and so many subscribers are there now.
 -type change() :: {gen_server:from() | none, ok | {ok, reference()}, Subscribers :: non_neg_integer()}.
@@ -38,7 +40,7 @@ unsubscribe(Notes, Ref, From) ->
     ok.
 
 %% @doc Frames of notes, as they came.
--spec noted(Notes :: pid(), [binary()]) -> ok.
+-spec noted(Notes :: pid(), [frame()]) -> ok.
 noted(Notes, Frames) ->
     Notes ! {noted, Frames},
     ok.
@@ -79,8 +81,8 @@ changed(From, Word, Subscribers, State = #state{client = Client}) ->
     Client ! {?MODULE, self(), {From, Word, map_size(Subscribers)}},
     State#state{subscribers = Subscribers}.
 
-note(Frame, State = #state{subscribers = Subscribers}) ->
-    case gen_driver_proto:term(Frame, 0) of
+note({BodyAt, Frame}, State = #state{subscribers = Subscribers}) ->
+    case gen_driver_proto:term(Frame, BodyAt) of
         {ok, Note} ->
             maps:foreach(fun(Ref, Pid) -> Pid ! {gen_driver_note, Ref, Note} end, Subscribers),
             State;

@@ -29,7 +29,7 @@
   | {pong, id()}
   | {goodbye, Reason :: binary()}
   | {part, id(), BodyAt :: pos_integer()}
-  | note
+  | {note, BodyAt :: pos_integer()}
   | bad_frame.
 
 -define(VERSION, 131).
@@ -129,8 +129,8 @@ decode(3, <<"part">>, Body, Size) ->
         {Id, Term} when Term =/= <<>> -> {part, Id, Size - byte_size(Term)};
         _ -> bad_frame
     end;
-decode(2, <<"note">>, Body, _Size) when Body =/= <<>> ->
-    note;
+decode(2, <<"note">>, Body, Size) when Body =/= <<>> ->
+    {note, Size - byte_size(Body)};
 decode(_Arity, _Tag, _Body, _Size) ->
     bad_frame.
 
@@ -162,11 +162,17 @@ failed_reason(<<"bad_reply">>) -> bad_reply;
 %% A word of a later version: the closed set stays closed, and it may have run.
 failed_reason(_) -> undecodable.
 
-%% @doc The term that a reply, part or note carries, its last element, which begins at `BodyAt' or
-%% later; `undecodable' when it is not a term this node takes: an atom it does not know, NaN, a
-%% fun, bytes left over.
--spec term(Frame :: binary(), BodyAt :: non_neg_integer()) -> {ok, term()} | undecodable.
+%% @doc The term that a reply, part or note carries, its last element, which begins at `BodyAt';
+%% `undecodable' when it is not a term this node takes: an atom it does not know, NaN, a fun, bytes
+%% left over.
+-spec term(Frame :: binary(), BodyAt :: pos_integer()) -> {ok, term()} | undecodable.
 term(Frame, BodyAt) ->
+    case gen_driver_etf:is_safe(Frame, BodyAt) of
+        true -> decoded(Frame, BodyAt);
+        false -> undecodable
+    end.
+
+decoded(Frame, BodyAt) ->
     try binary_to_term(Frame, [safe, used]) of
         {Envelope, Used} when Used =:= byte_size(Frame), is_tuple(Envelope), tuple_size(Envelope) > 0 ->
             Term = element(tuple_size(Envelope), Envelope),
@@ -183,7 +189,9 @@ term(Frame, BodyAt) ->
 
 %% `safe' lets funs in. Only a frame that has their tag (112, 113) anywhere is walked.
 may_hold_fun(Frame, BodyAt) ->
-    nomatch =/= binary:match(Frame, [<<112>>, <<113>>], [{scope, {BodyAt, byte_size(Frame) - BodyAt}}]).
+    Scope = [{scope, {BodyAt, byte_size(Frame) - BodyAt}}],
+    %% Twice one byte is found faster than one of two.
+    binary:match(Frame, <<112>>, Scope) =/= nomatch orelse binary:match(Frame, <<113>>, Scope) =/= nomatch.
 
 holds_fun([Head | Tail]) -> holds_fun(Head) orelse holds_fun(Tail);
 holds_fun(Tuple) when is_tuple(Tuple) -> holds_fun(tuple_to_list(Tuple));
