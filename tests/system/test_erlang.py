@@ -11,10 +11,10 @@ from subprocess import CompletedProcess
 import pytest
 
 from running_daemon import RunningDaemon
-from tests.system.conftest import Runtime, compiled
+from tests.system.conftest import ROOT, Runtime, compiled
 
 DEADLINE = 240
-CLIENTS_OWN = ["tcp", "link", "drain", "bounds", "compat", "nodes"]
+CLIENTS_OWN = [path.stem for kind in ("SUITE", "tests") for path in (ROOT / "erlang/test").glob(f"*_{kind}.erl")]
 
 pytestmark = pytest.mark.timeout(DEADLINE + 60)
 
@@ -70,8 +70,7 @@ def test_a_daemon_with_keys_serves_the_erlang_client_that_proves_one(
 
 
 def test_clients_own_suites_pass_on_the_newest_release(otp28: Runtime, tmp_path: Path) -> None:
-    suites = [f"gen_driver_{name}_SUITE" for name in CLIENTS_OWN]
-    ok, of = passed(otp28.suites(*suites, cwd=tmp_path, seconds=DEADLINE))
+    ok, of = passed(otp28.suites(*CLIENTS_OWN, cwd=tmp_path, seconds=DEADLINE))
     assert ok == of
 
 
@@ -92,13 +91,24 @@ left_behind(_) -> ok.
 """
 
 
+EUNIT_TEST = """-module(wrong_tests).
+-include_lib("eunit/include/eunit.hrl").
+right_test() -> ok.
+wrong_test() -> ?assertEqual(1, 2).
+many_test_() -> [?_assert(true), {"titled", [?_assert(false)]}].
+"""
+
+
 def test_runner_without_common_test_sees_every_failure(otp28: Runtime, tmp_path: Path) -> None:
-    source = tmp_path / "wrong_SUITE.erl"
-    source.write_text(SELF_TEST, encoding="utf-8")
-    compiled(tmp_path, source)
-    done = otp28.suites("wrong_SUITE", cwd=tmp_path, seconds=60)
+    for name, text in (("wrong_SUITE", SELF_TEST), ("wrong_tests", EUNIT_TEST)):
+        source = tmp_path / f"{name}.erl"
+        source.write_text(text, encoding="utf-8")
+        compiled(tmp_path, source)
+    done = otp28.suites("wrong_SUITE", "wrong_tests", cwd=tmp_path, seconds=60)
     assert done.returncode == 1
-    assert "TEST COMPLETE, 1 ok, 3 failed, 1 skipped of 5 test cases, on OTP 28" in done.stdout
+    assert "TEST COMPLETE, 3 ok, 5 failed, 1 skipped of 9 test cases, on OTP 28" in done.stdout
+    for line in (r"right_test: ok", r"wrong_test: failed", r"many_test_\.\d+: ok", r"many_test_\.titled\.\d+: failed"):
+        assert re.search(rf"^wrong_tests\.{line}$", done.stdout, re.MULTILINE)
     for line in ("right: ok", "wrong: failed", "g.hangs: failed", "g.skips: skip", "g.left_behind: failed"):
         assert f"\nwrong_SUITE.{line}\n" in f"\n{done.stdout}"
 

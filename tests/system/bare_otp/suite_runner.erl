@@ -1,6 +1,7 @@
 %% SPDX-License-Identifier: MIT
 %% Runs Common Test's suites on a runtime that has no Common Test, in the way that does: each case and each init or end
 %% of a suite or group in a process of its own, under the suite's time trap. Groups that are parallel run in order.
+%% And EUnit's modules, as far as they hold functions, generators, lists and titles.
 %%   erl -noshell -run suite_runner main Suite..        halts with 1 when one failed
 -module(suite_runner).
 
@@ -17,6 +18,26 @@ main(Names) ->
 
 suite(Suite) ->
     {module, Suite} = code:ensure_loaded(Suite),
+    case erlang:function_exported(Suite, all, 0) of
+        true -> common(Suite);
+        false -> eunit(Suite)
+    end.
+
+eunit(Module) ->
+    lists:append([by_suffix(Module, Function, atom_to_list(Function)) || {Function, 0} <- Module:module_info(exports)]).
+
+by_suffix(Module, Function, Name) ->
+    case {lists:suffix("_test", Name), lists:suffix("_test_", Name)} of
+        {true, _} -> test([Function, Module], fun Module:Function/0);
+        {_, true} -> test([Function, Module], Module:Function());
+        {_, _} -> []
+    end.
+
+test(Place, Tests) when is_list(Tests) -> lists:append([test(Place, Test) || Test <- Tests]);
+test(Place, {Title, Tests}) -> test([Title | Place], Tests);
+test(Place, Fun) -> [said(Place, outcome(guarded(fun() -> Fun(), ok end, milliseconds(?TRAP))))].
+
+common(Suite) ->
     Trap = proplists:get_value(timetrap, optional(Suite, suite, [], []), ?TRAP),
     within(Suite, [Suite], {init_per_suite, []}, {end_per_suite, []}, Suite:all(), milliseconds(Trap), []).
 
@@ -79,9 +100,10 @@ milliseconds({seconds, N}) -> N * 1000;
 milliseconds({minutes, N}) -> N * 60000.
 
 said(Place, Outcome) ->
-    Path = lists:join(".", [atom_to_list(Name) || Name <- lists:reverse(Place)]),
+    Path = lists:join(".", [io_lib:format(if is_list(Name) -> "~ts"; true -> "~tp" end, [Name])
+                            || Name <- lists:reverse(Place)]),
     case Outcome of
-        {ok} -> io:format("~s: ok~n", [Path]);
-        {Kind, Why} -> io:format("~s: ~s~n    ~tp~n", [Path, Kind, Why])
+        {ok} -> io:format("~ts: ok~n", [Path]);
+        {Kind, Why} -> io:format("~ts: ~s~n    ~tp~n", [Path, Kind, Why])
     end,
     {Path, Outcome}.
