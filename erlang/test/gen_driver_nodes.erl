@@ -25,7 +25,7 @@ start(Cluster, Name) ->
     start(Cluster, Name, #{}).
 
 %% `host': its address, an IPv4 string; `under': a command that starts it, as `["ip", "netns", "exec", Namespace]';
-%% `args': for erl. A name can be started again after kill/1.
+%% `args': for erl; `erl': another release's, for a cluster of two. A name can be started again after kill/1.
 start(Cluster, Name, Options) ->
     Host = maps:get(host, Options, "127.0.0.1"),
     {ok, Address} = inet:parse_address(Host),
@@ -33,9 +33,10 @@ start(Cluster, Name, Options) ->
               "-kernel", "logger_level", "critical"],
     Own = ["-start_epmd", "false", "-epmd_module", ?MODULE_STRING, "-" ?MODULE_STRING, Cluster],
     Code = lists:append([["-pa", filename:dirname(code:which(Module))] || Module <- [?MODULE, gen_driver_tcp]]),
+    Ours = filename:join([code:root_dir(), "bin", "erl"]),
     {ok, Peer, Node} = peer:start_link(#{
         name => atom_to_list(Name) ++ "-" ++ os:getpid(), host => Host, longnames => true, connection => standard_io,
-        exec => under(maps:get(under, Options, []), filename:join([code:root_dir(), "bin", "erl"])),
+        exec => under(maps:get(under, Options, []), maps:get(erl, Options, Ours)),
         env => [{"HOME", Cluster}], args => Own ++ Code ++ Kernel ++ maps:get(args, Options, [])}),
     #{node => Node, peer => Peer, os_pid => peer:call(Peer, os, getpid, [])}.
 

@@ -1,6 +1,6 @@
 %% SPDX-License-Identifier: MIT
 %% Nodes A, B and C in a network that can be split (split_network.py). The daemon at $GENDRIVERD_URL is beside B and C:
-%% A has no way to it but through a client that is registered on B.
+%% A has no way to it but through a client that is registered on B. A runs on $GENDRIVERD_ERL_OF_A.
 -module(split_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -37,8 +37,8 @@ init_per_testcase(_Case, Config) ->
 %% Silence for four seconds is the end of a connection.
 member(Cluster, Name, Host, Config) ->
     Namespace = proplists:get_value(network, Config) ++ "-" ++ atom_to_list(Name),
-    gen_driver_nodes:start(Cluster, Name, #{host => Host, under => ["ip", "netns", "exec", Namespace],
-                                            args => ["-kernel", "net_ticktime", "4"]}).
+    Options = #{host => Host, under => ["ip", "netns", "exec", Namespace], args => ["-kernel", "net_ticktime", "4"]},
+    gen_driver_nodes:start(Cluster, Name, case Name of a -> Options#{erl => os:getenv("GENDRIVERD_ERL_OF_A")}; _ -> Options end).
 
 end_per_testcase(_Case, Config) ->
     link_of_a("up", Config),
