@@ -14,7 +14,10 @@ from running_daemon import RunningDaemon
 from tests.system.conftest import ROOT, Runtime, compiled
 
 DEADLINE = 240
-CLIENTS_OWN = [path.stem for kind in ("SUITE", "tests") for path in (ROOT / "erlang/test").glob(f"*_{kind}.erl")]
+NEED_SSL = {"gen_driver_tls_SUITE"}  # which the runtime of OTP 28 does not bring along
+CLIENTS_OWN = sorted(
+    {path.stem for kind in ("SUITE", "tests") for path in (ROOT / "erlang/test").glob(f"*_{kind}.erl")} - NEED_SSL
+)
 
 pytestmark = pytest.mark.timeout(DEADLINE + 60)
 
