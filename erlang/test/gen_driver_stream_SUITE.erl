@@ -102,6 +102,7 @@ failed_streams(Config) ->
     {{error, {failed, bad_request}}, acc} = gen_driver_tcp:call_stream(Client, -1, x, #{fold => {fun(_, A) -> A end, acc}}),
     _ = started(Client, #{}),
     {call, 0, 1, params, _} = recv(Conn),
+    _ = drained(Client),                        % its place is free
     _ = started(Client, #{}),
     until(Client, fun(#{queued := Queued}) -> Queued =:= 1 end),
     {error, {failed, overloaded}} = gen_driver_tcp:call_stream(Client, 1, x, #{}),
