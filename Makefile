@@ -125,15 +125,17 @@ soak-short: ## the same for ten minutes
 soak-minute: ## and for one
 	$(MAKE) soak SOAK_SECONDS=60
 
-soak-others: setup-test $(VENV)/.dev build drivers ## reloads, kills and restarts of the daemon, neighbours of a crash loop, hangs: five minutes
+soak-others: setup-test $(VENV)/.dev build drivers ## reloads, kills and restarts of the daemon, neighbours of a crash loop, hangs, all at once: six minutes
 	$(PY) tests/soak/reload.py
 	$(PY) tests/soak/restart.py
 	$(PY) tests/soak/neighbour.py
+	$(PY) tests/soak/upheaval.py
 
-soak-others-short: setup-test $(VENV)/.dev build drivers ## the same in half a minute
+soak-others-short: setup-test $(VENV)/.dev build drivers ## the same in a minute
 	$(PY) tests/soak/reload.py 40 10
 	$(PY) tests/soak/restart.py 5 3
 	$(PY) tests/soak/neighbour.py 4 5
+	$(PY) tests/soak/upheaval.py 2
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

@@ -34,7 +34,7 @@ class Told:
         for number, outcome in self.outcomes.items():
             if outcome == "ok" and not times[number]:
                 found.append(f"{number} was told ok and did not run")
-            if outcome not in {"ok", "cast"} and retryable(outcome) and times[number]:
+            if outcome not in {"ok", "cast", "wrong"} and retryable(outcome) and times[number]:
                 found.append(f"{number} was told {outcome} and ran")
         return found
 
@@ -73,12 +73,12 @@ def percentile(values: Sequence[int], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] / 1000 if ordered else float("nan")
 
 
-def compiled(directory: Path) -> list[str | Path]:
-    """The directories that Erlang's code is in."""
+def compiled(directory: Path, load: str) -> list[str | Path]:
+    """The directories that Erlang's code is in; `load` is a module beside this file."""
     ebin = directory / "ebin"
     ebin.mkdir(exist_ok=True)
     subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
-    subprocess.run(["erlc", "-o", ebin, Path(__file__).parent / "paced_load.erl"], check=True)
+    subprocess.run(["erlc", "-o", ebin, Path(__file__).parent / f"{load}.erl"], check=True)
     return [ebin, *(ROOT / "erlang/_build/default/lib").glob("*/ebin")]
 
 
@@ -87,7 +87,7 @@ def paced(directory: Path, url: str, instance: str, rate: int, callers: int = 10
     """Filled when the block is left. Raises CalledProcessError when the load itself fails."""
     outcomes, told = directory / f"outcomes-{instance}", Told()
     arguments = f'["{url}", {instance}, {rate}, 4, {callers}, "{outcomes}"]'
-    code = compiled(directory)
+    code = compiled(directory, "paced_load")
     command: list[str | Path] = ["erl", "-noshell", "-pa", *code, "-eval", f"paced_load:main({arguments})."]
     load = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -101,6 +101,11 @@ def paced(directory: Path, url: str, instance: str, rate: int, callers: int = 10
         load.wait()
     if load.returncode != 0:
         raise subprocess.CalledProcessError(load.returncode, "paced_load")
+    read_told(outcomes, told)
+
+
+def read_told(outcomes: Path, told: Told) -> None:
+    """What a load has written down."""
     for line in outcomes.read_text().splitlines():
         number, outcome, after = line.split()
         told.outcomes[int(number)] = outcome
