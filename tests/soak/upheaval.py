@@ -37,7 +37,10 @@ def load(directory: Path, port: int) -> Iterator[tuple[Told, Callable[[], None]]
     arguments = f'[{{127,0,0,1}}, {port}, {CALLERS}, {CASTERS}, "{outcomes}"]'
     command: list[str | Path] = ["erl", "-noshell", "-pa", *compiled(directory, "upheaval_load")]
     process = subprocess.Popen(
-        [*command, "-eval", f"upheaval_load:main({arguments})."], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "-eval", f"upheaval_load:main({arguments})."],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None
