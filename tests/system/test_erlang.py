@@ -14,9 +14,10 @@ from running_daemon import RunningDaemon
 from tests.system.conftest import ROOT, Runtime, compiled
 
 DEADLINE = 240
-NEED_SSL = {"gen_driver_tls_SUITE"}  # which the runtime of OTP 28 does not bring along
+# They need ssl, and a compiler, which the runtime of OTP 28 does not bring along.
+ON_A_WHOLE_OTP = {"gen_driver_tls_SUITE", "gen_driver_telemetry_SUITE"}
 CLIENTS_OWN = sorted(
-    {path.stem for kind in ("SUITE", "tests") for path in (ROOT / "erlang/test").glob(f"*_{kind}.erl")} - NEED_SSL
+    {path.stem for kind in ("SUITE", "tests") for path in (ROOT / "erlang/test").glob(f"*_{kind}.erl")} - ON_A_WHOLE_OTP
 )
 
 pytestmark = pytest.mark.timeout(DEADLINE + 60)
