@@ -5,16 +5,25 @@
 
 -include_lib("public_key/include/public_key.hrl").
 
--export([certificates/1, start/3, url/1]).
+-export([certificates/1, write/2, start/3, url/1]).
 
 %% What a server and its clients need, for a server of these names and addresses.
 certificates(Names) ->
     Alternative = #'Extension'{extnID = ?'id-ce-subjectAltName', critical = false, extnValue = Names},
-    Chain = fun(Extensions) -> #{root => [{key, {namedCurve, secp256r1}}], intermediates => [],
-                                 peer => [{key, {namedCurve, secp256r1}}, {extensions, Extensions}]} end,
+    Own = [{key, {namedCurve, secp256r1}}, {digest, sha256}],
+    Chain = fun(Extensions) -> #{root => Own, intermediates => [], peer => [{extensions, Extensions} | Own]} end,
     #{server_config := Server, client_config := Client} =
         public_key:pkix_test_data(#{server_chain => Chain([Alternative]), client_chain => Chain([])}),
     {Server, [{cacerts, proplists:get_value(cacerts, Client)}]}.
+
+%% The same in PEM: what the server needs, and whom its clients trust.
+write(ServerFile, ClientFile) ->
+    {Server, Client} = certificates([{dNSName, "localhost"}, {iPAddress, <<127, 0, 0, 1>>}]),
+    {KeyType, Key} = proplists:get_value(key, Server),
+    Chain = [{'Certificate', Der, not_encrypted} || Der <- [proplists:get_value(cert, Server)]],
+    ok = file:write_file(ServerFile, public_key:pem_encode([{KeyType, Key, not_encrypted} | Chain])),
+    Trusted = [{'Certificate', Der, not_encrypted} || Der <- proplists:get_value(cacerts, Client)],
+    ok = file:write_file(ClientFile, public_key:pem_encode(Trusted)).
 
 %% Each connection to it is one to `Port'. Ends with the calling process.
 start(Server, Options, Port) ->
