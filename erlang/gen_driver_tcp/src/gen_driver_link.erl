@@ -287,6 +287,8 @@ pong(Id, Link = #link{pings = Pings}) ->
 %% @doc Now and then: a link that was quiet since the last time is asked for a sign; `silent' is one that has
 %% given none for `Timeout' ms.
 -spec pulse(Timeout :: pos_integer(), link()) -> {ok, link()} | silent.
+pulse(_Timeout, Link = #link{sending = closed}) ->     % it cannot be asked; a call that drains may take its time
+    {ok, Link};
 pulse(Timeout, Link = #link{heard = Heard, quiet = Quiet}) ->
     Now = erlang:monotonic_time(millisecond),
     case Quiet of
