@@ -17,8 +17,6 @@
 
 -define(REQUESTS, 256).
 -define(BYTES, 65536).
-%% What a request weighs beyond its parameters.
--define(ENVELOPE, 80).
 
 -record(batch, {
     link :: gen_driver_link:link(),
@@ -59,43 +57,30 @@ take(Batch = #batch{queue = Queue}) ->
     end.
 
 check(Request = #request{deadline = infinity}, Batch) ->
-    name(Request, Batch);
+    ready(Request, Batch);
 check(Request, Batch = #batch{now = none}) ->
     check(Request, Batch#batch{now = erlang:monotonic_time(millisecond)});
 check(Request = #request{deadline = Deadline}, Batch = #batch{now = Now}) when Deadline =< Now ->
     refuse(Request, {error, {failed, expired}}, Batch);
 check(Request = #request{deadline = Deadline, options = Options}, Batch = #batch{now = Now}) ->
-    name(Request#request{options = Options#{timeout => Deadline - Now}}, Batch).
+    ready(Request#request{options = Options#{timeout => Deadline - Now}}, Batch).
 
-name(Request = #request{command = Command}, Batch) when is_integer(Command) ->
-    fit(Request, Batch);
-name(Request = #request{command = Name}, Batch = #batch{link = Link}) ->
-    case gen_driver_link:welcome(Link) of
-        #{commands := #{Name := Command}} -> fit(Request#request{command = Command}, Batch);
-        #{} -> refuse(Request, {error, {unknown_command, Name}}, Batch)
+ready(Request, Batch = #batch{link = Link}) ->
+    case gen_driver_ready:check(Request, gen_driver_link:welcome(Link)) of
+        {ok, Ready} -> encode(Ready, Batch);
+        {refused, Why} -> refuse(Request, Why, Batch)
     end.
 
-%% A bad frame would cost everybody the connection.
-fit(Request = #request{params = Params, shape = Shape, options = Options}, Batch = #batch{link = Link}) ->
-    #{limits := Limits} = gen_driver_link:welcome(Link),
-    case gen_driver_params:fits(Params, Shape, byte_size(maps:get(trace, Options, <<>>)), Limits) of
-        true -> encode(Request, Batch);
-        false -> refuse(Request, {error, {failed, bad_request}}, Batch)
-    end.
-
-encode(#request{from = cast, command = Command, params = Params, options = Options, size = Size}, Batch) ->
-    add(gen_driver_proto:encode_cast(Command, Params, Options), Size, Batch);
+encode(#request{from = cast} = Request, Batch) ->
+    add(gen_driver_ready:cast(Request), Request, Batch);
 encode(Request = #request{from = {ack, From}}, Batch = #batch{acks = Acks}) ->
     encode(Request#request{from = cast}, Batch#batch{acks = [From | Acks]});
-encode(#request{command = Command, params = Params, options = Options, size = Size} = Request,
-       Batch = #batch{link = Link, tick = Tick, room = Room}) ->
+encode(Request, Batch = #batch{link = Link, tick = Tick, room = Room}) ->
     {Id, Entered} = gen_driver_link:enter(Request, Tick, Link),
-    add(gen_driver_proto:encode_call(Id, Command, Params, Options), Size,
-        Batch#batch{link = Entered, room = Room - 1}).
+    add(gen_driver_ready:call(Id, Request), Request, Batch#batch{link = Entered, room = Room - 1}).
 
-add(Frame, Size, Batch = #batch{frames = Frames, requests = Requests, bytes = Bytes}) ->
-    Batch#batch{frames = [gen_driver_frame:join(Frame) | Frames],
-                requests = Requests + 1, bytes = Bytes + Size + ?ENVELOPE}.
+add(Frame, Request, Batch = #batch{frames = Frames, requests = Requests, bytes = Bytes}) ->
+    Batch#batch{frames = [Frame | Frames], requests = Requests + 1, bytes = Bytes + gen_driver_ready:weight(Request)}.
 
 refuse(#request{from = cast}, _Why, Batch = #batch{dropped = Dropped}) ->
     Batch#batch{dropped = Dropped + 1};

@@ -6,7 +6,7 @@
 %% stays in the socket for the owner.
 -module(gen_driver_dialer).
 
--export([start_link/1, dial/1]).
+-export([start_link/1, dial/1, dial/2]).
 -export_type([outcome/0]).
 
 -type outcome() ::
@@ -33,14 +33,25 @@ hand_over(Not, _Owner) ->
 
 %% @doc One attempt in the calling process, which waits, and owns the socket then.
 -spec dial(gen_driver_options:checked()) -> outcome().
-dial(Options = #{connect := Address, connect_timeout := Timeout}) ->
-    case gen_driver_socket:connect(Address, Options, Timeout) of
-        {ok, Socket} -> shake_hands(Socket, Options);
+dial(Options) ->
+    dial(Options, infinity).
+
+%% @doc The same, and no longer than until then: monotonic milliseconds.
+-spec dial(gen_driver_options:checked(), Until :: integer() | infinity) -> outcome().
+dial(Options = #{connect := Address}, Until) ->
+    case gen_driver_socket:connect(Address, Options, left(deadline(Options, Until))) of
+        {ok, Socket} -> shake_hands(Socket, Options, deadline(Options, Until));
         {error, Reason} -> {error, Reason}
     end.
 
-shake_hands(Socket, Options = #{connect_timeout := Timeout}) ->
-    Deadline = erlang:monotonic_time(millisecond) + Timeout,
+%% An atom is more than every number.
+deadline(#{connect_timeout := Timeout}, Until) ->
+    min(erlang:monotonic_time(millisecond) + Timeout, Until).
+
+left(Deadline) ->
+    max(0, Deadline - erlang:monotonic_time(millisecond)).
+
+shake_hands(Socket, Options, Deadline) ->
     Steps = [fun(_) -> greeted(recv_frame(Socket, Deadline), Options) end,
              fun({Said, Check}) -> sent(gen_driver_socket:send(Socket, Said), Check) end,
              fun(Check) -> answered(recv_frame(Socket, Deadline), Check) end,
@@ -109,4 +120,4 @@ recv_frame(Socket, Deadline) ->
     end.
 
 recv(Socket, Size, Deadline) ->
-    gen_driver_socket:recv(Socket, Size, max(0, Deadline - erlang:monotonic_time(millisecond))).
+    gen_driver_socket:recv(Socket, Size, left(Deadline)).

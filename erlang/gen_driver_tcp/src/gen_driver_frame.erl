@@ -5,7 +5,7 @@
 %% when the frame is whole: joining at every piece would cost the square of it.
 -module(gen_driver_frame).
 
--export([new/1, cut/2, join/1, is_empty/1]).
+-export([new/1, cut/2, join/1, fits/2, missing/1, is_empty/1]).
 -export_type([cutter/0]).
 
 -record(cutter, {
@@ -57,6 +57,16 @@ keep(Rest, Need, Cutter, Frames) ->
 -spec join(iodata()) -> iodata().
 join(Frame) ->
     [<<(iolist_size(Frame)):32>> | Frame].
+
+%% @doc Whether the stream stands between two frames and lets one of this size be.
+-spec fits(Size :: non_neg_integer(), cutter()) -> boolean().
+fits(Size, #cutter{limit = Limit, pieces = []}) -> Size =< Limit;
+fits(_Size, _Cutter) -> false.
+
+%% @doc Bytes until the frame that has begun is whole: 0 when it is not known how many.
+-spec missing(cutter()) -> non_neg_integer().
+missing(#cutter{need = header}) -> 0;
+missing(#cutter{need = Need, have = Have}) -> Need - Have.
 
 %% @doc Whether the stream is between two frames.
 -spec is_empty(cutter()) -> boolean().
