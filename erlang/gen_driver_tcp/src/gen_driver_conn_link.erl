@@ -101,7 +101,12 @@ send(Data, Size, Mark, Until, Link = #link{socket = Socket, clear = Clear}) ->
     case (Clear =:= true andalso (is_port(Socket) orelse Size =< ?SMALL))
              orelse gen_driver_socket:is_clear(Socket) =:= true of
         true -> sent(gen_driver_socket:send(Socket, Data), Link#link{clear = Mark});
-        false -> written(Data, Until, Link#link{clear = Mark})
+        false ->
+            case written(Data, Until, Link#link{clear = Mark}) of
+                %% It may just have left: what the last frames say counts.
+                {ended, Read} -> {ok, Read};
+                Done -> Done
+            end
     end.
 
 sent(ok, Link) -> {ok, Link};
@@ -113,8 +118,13 @@ written(_Until, Link = #link{over = Over}) when Over =/= no ->
     {unsent, Link};
 written(Until, Link = #link{socket = Socket}) ->
     case is_port(Socket) andalso gen_driver_socket:is_clear(Socket) =/= true of
-        true -> written(<<>>, Until, Link);
-        false -> {ok, Link}
+        false ->
+            {ok, Link};
+        true ->
+            case written(<<>>, Until, Link) of
+                {ended, Read} -> {unsent, Read};
+                Done -> Done
+            end
     end.
 
 %% Both what is written and what is to be read come as messages meanwhile.
@@ -136,11 +146,10 @@ writing(Until, Link = #link{socket = Socket}) ->
             {unsent, over(disconnected, Link)};
         {Tag, Socket, Data} when (Tag =:= tcp orelse Tag =:= ssl), is_binary(Data) ->
             writing(Until, took(Data, Link));
-        %% It may just have left: what the last frames say counts.
         {Closed, Socket} when Closed =:= tcp_closed; Closed =:= ssl_closed ->
-            {ok, Link};
+            {ended, Link};
         {Error, Socket, _} when Error =:= tcp_error; Error =:= ssl_error ->
-            {ok, Link}
+            {ended, Link}
     after left(Until) ->
         {late, over(disconnected, Link)}
     end.
@@ -304,8 +313,10 @@ is_draining(#link{draining = Draining}) ->
 is_over(#link{over = Over}) ->
     Over =/= no.
 
-%% @doc Whether a send would not wait for the peer, which may be waiting for us to read.
+%% @doc Whether a send would not wait for the peer, which may be waiting for us to read; and whether all that was
+%% read was looked at.
 -spec is_clear(link()) -> boolean().
+is_clear(#link{frames = [_ | _]}) -> false;
 is_clear(#link{clear = true}) -> true;
 is_clear(#link{socket = Socket}) -> gen_driver_socket:is_clear(Socket) =:= true.
 

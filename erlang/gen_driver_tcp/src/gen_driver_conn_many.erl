@@ -104,8 +104,12 @@ has_room(Weight, #window{link = Link, size = Size, bytes = Bytes}, #many{bytes =
 %% Without any: all were refused, or those that fly leave no room, or those that were given up.
 send({#window{link = Link, calls = []}, Many = #many{flying = Flying}}) when map_size(Flying) > 0 ->
     read(Link, Many);
-send({#window{link = Link, calls = []}, Many}) ->
-    {Link, all_waiting(overloaded, Many)};
+send({#window{link = Link, calls = []}, Many = #many{until = Until}}) ->
+    Reason = case Until =/= infinity andalso Until =< erlang:monotonic_time(millisecond) of
+        true -> expired;
+        false -> overloaded
+    end,
+    {Link, all_waiting(Reason, Many)};
 send({#window{link = Link, frames = Frames, calls = [{Newest, _} | _] = Calls, bytes = Bytes}, Many}) ->
     case gen_driver_conn_link:send(Frames, Bytes, Newest, Many#many.until, Link) of
         {ok, Sent} -> fly(Sent, flying(Calls, Bytes, Many#many{unsent = false}));
