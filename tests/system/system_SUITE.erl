@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: MIT
 %% The Erlang client and the daemon, together: the original's transcript, many callers on
 %% one socket, names, keys, and what a caller hears when there is nobody. Needs a daemon at
-%% $GENDRIVERD_URL with the instances sum, echo, tight (echo, small limits), test (sum, one thread), test4 (four).
+%% $GENDRIVERD_URL with the instances sum, echo, tight (echo, small limits), test (sum, one thread), test4 (four), crash.
 -module(system_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
@@ -14,6 +14,8 @@
          a_unix_socket_serves_as_well/1, a_closed_client_leaves_nothing_behind/1,
          processes_casting_at_once_are_all_counted/1, casts_that_were_taken_arrive_when_the_client_stops/1,
          a_call_with_the_longest_timeout_is_answered/1]).
+-export([a_processs_own_connection_makes_many_calls/1, many_calls_at_once_on_a_processs_own_connection/1,
+         large_terms_on_a_processs_own_connection/1, a_crash_is_said_and_the_next_call_connects_anew/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
@@ -23,7 +25,9 @@ all() ->
      every_term_comes_back, no_term_ends_the_link, large_binaries_come_back, commands_have_names,
      plain_calls_and_casts_work_on_a_named_client, an_unknown_instance_is_said, a_unix_socket_serves_as_well,
      a_closed_client_leaves_nothing_behind, processes_casting_at_once_are_all_counted,
-     casts_that_were_taken_arrive_when_the_client_stops, a_call_with_the_longest_timeout_is_answered].
+     casts_that_were_taken_arrive_when_the_client_stops, a_call_with_the_longest_timeout_is_answered,
+     a_processs_own_connection_makes_many_calls, many_calls_at_once_on_a_processs_own_connection,
+     large_terms_on_a_processs_own_connection, a_crash_is_said_and_the_next_call_connects_anew].
 
 init_per_suite(Config) ->
     case os:getenv("GENDRIVERD_URL") of
@@ -137,13 +141,13 @@ casts_that_were_taken_arrive_when_the_client_stops(Config) ->
     Casting = connect(test4, Config),
     [ok = gen_driver_tcp:cast(Casting, ping, <<0:80000>>) || _ <- lists:seq(1, 3000)],
     ok = gen_driver_tcp:stop(Casting),
-    counted(Counting, Before + 1 + 3000).
+    counted(fun() -> gen_driver_tcp:call(Counting, stats) end, Before + 1 + 3000).
 
 %% Asking counts too. The suite's time trap is the limit.
-counted(Client, Expected) ->
-    case gen_driver_tcp:call(Client, stats) of
+counted(Ask, Expected) ->
+    case Ask() of
         {ok, [{driver, Expected}, _]} -> ok;
-        {ok, [{driver, Fewer}, _]} when Fewer < Expected -> counted(Client, Expected + 1)
+        {ok, [{driver, Fewer}, _]} when Fewer < Expected -> counted(Ask, Expected + 1)
     end.
 
 a_call_with_the_longest_timeout_is_answered(Config) ->
@@ -189,3 +193,56 @@ processes_casting_at_once_are_all_counted(Config) ->
     [receive {'DOWN', Ref, process, Caster, Reason} -> ?assertEqual(normal, Reason) end || {Caster, Ref} <- Casters],
     {ok, [{driver, After}, _]} = gen_driver_tcp:call(Pid, 3),
     ?assertEqual(Before + 1 + 1000, After).
+
+%%% gen_driver_conn
+
+%% Over TCP and a unix socket.
+on_both(Instance, Config, Fun) ->
+    [begin
+         {ok, Conn} = gen_driver_conn:connect(#{connect => Url, instance => Instance}),
+         Fun(Conn),
+         ok = gen_driver_conn:close(Conn)
+     end || Url <- [proplists:get_value(url, Config), os:getenv("GENDRIVERD_UNIX_URL")]].
+
+a_processs_own_connection_makes_many_calls(Config) ->
+    on_both(echo, Config, fun(Conn) ->
+        [?assertEqual({ok, {N, self()}}, gen_driver_conn:call(Conn, echo, {N, self()})) || N <- lists:seq(1, 10000)],
+        ?assertEqual(pong, gen_driver_conn:ping(Conn, 5000)),
+        ?assertMatch(#{connects := 1, in_flight := 0}, gen_driver_conn:info(Conn))
+    end),
+    on_both(test4, Config, fun(Conn) ->
+        {ok, [{driver, Before}, _]} = gen_driver_conn:call(Conn, stats),
+        [ok = gen_driver_conn:cast(Conn, ping, <<0:80000>>) || _ <- lists:seq(1, 1000)],
+        counted(fun() -> gen_driver_conn:call(Conn, stats) end, Before + 1 + 1000)
+    end).
+
+many_calls_at_once_on_a_processs_own_connection(Config) ->
+    on_both(echo, Config, fun(Conn) ->
+        Params = [{N, N * N} || N <- lists:seq(1, 20000)],
+        ?assert([{ok, P} || P <- Params] =:= gen_driver_conn:call_many(Conn, [{echo, P} || P <- Params], 60000))
+    end).
+
+large_terms_on_a_processs_own_connection(Config) ->
+    on_both(echo, Config, fun(Conn) ->
+        Large = [crypto:strong_rand_bytes(Size) || Size <- [65535, 65536, 1 bsl 20, 15 bsl 20]],
+        [?assert({ok, B} =:= gen_driver_conn:call(Conn, echo, B, 60000)) || B <- Large],
+        Many = lists:append(lists:duplicate(5, Large)),
+        ?assert([{ok, B} || B <- Many] =:= gen_driver_conn:call_many(Conn, [{echo, B} || B <- Many], 60000))
+    end).
+
+a_crash_is_said_and_the_next_call_connects_anew(Config) ->
+    [Segv, Pid] = [1, 17],
+    on_both(crash, Config, fun(Conn) ->
+        {ok, First} = gen_driver_conn:call(Conn, Pid),
+        ?assertEqual({error, {failed, crashed}}, gen_driver_conn:call(Conn, Segv, [], 60000)),
+        {ok, Second} = next(fun() -> gen_driver_conn:call(Conn, Pid, [], 60000) end),
+        ?assertNotEqual(First, Second),
+        ?assertMatch(#{connects := 2}, gen_driver_conn:info(Conn))
+    end).
+
+%% The host's goodbye may come after the call was sent, which then was not run.
+next(Call) ->
+    case Call() of
+        {error, {failed, not_run}} -> Call();
+        Other -> Other
+    end.

@@ -31,6 +31,7 @@ def instances(drivers: Path, directory: Path) -> dict[str, dict[str, object]]:
         "tight": {"driver": "echo.so", "limits": {"depth": 5, "terms": 42, "bignum": 9}},
         "test": {"driver": "sum.so", "threads": 1},
         "test4": {"driver": "sum.so", "threads": 4},
+        "crash": {"driver": drivers / "test/crash.so", "threads": 2, "restart": {"first": "1ms"}},
         "zlib": {"driver": "zlib.so"},
         "sqlite": {"driver": "sqlite.so", "settings": {"database": directory / "examples.db"}},
     }
