@@ -27,7 +27,7 @@ groups() ->
        ids_are_taken_until_their_final_frame, a_time_that_has_passed_is_expired,
        a_request_that_never_left_costs_the_link]},
      {ends, [parallel],
-      [a_goodbye_after_a_send_says_what_became_of_it, an_end_without_goodbye_is_disconnected, an_end_before_a_send_is_noticed,
+      [a_goodbye_after_a_send_says_what_became_of_it, a_goodbye_while_a_request_leaves_counts, an_end_without_goodbye_is_disconnected, an_end_before_a_send_is_noticed,
        an_end_before_a_send_on_a_unix_socket, too_large_a_frame_ends_the_link, garbage_ends_the_link, nobody_listens_any_more, no_more_than_its_time_to_connect,
        a_drained_host_finishes_and_is_left, a_drain_while_nothing_is_asked, a_key_waits_for_the_host_that_is_left,
        drained_twice]},
@@ -322,6 +322,21 @@ a_goodbye_after_a_send_says_what_became_of_it(Config) ->
      || {Told, Reasons} <- [{draining, [stopping]}, {disconnected, [unread, a_goodbye_of_later]},
                             {not_run, [host_died, bad_term, duplicate_id]}],
         Reason <- Reasons].
+
+%% The second one waits until the first, which was given up, has left: both are more than the kernel takes.
+a_goodbye_while_a_request_leaves_counts(Config) ->
+    [begin
+         {Owner, Peer} = connected(#{}, #{limits => #{}}, Config),
+         Large = binary:copy(<<7>>, 15 bsl 20),
+         ok = outcome(tell(Owner, fun(C) -> gen_driver_conn:cast(C, 1, x) end)),
+         {cast, 1, x} = recv(Peer),
+         Call = call(Owner, 1, Large, infinity),
+         {ok, <<_:80000>>} = raw(Peer, 10000),
+         [ok = gen_tcp:send(Peer, frame(Goodbye)) || Goodbye <- Goodbyes],
+         half_close(Peer),
+         ?assertEqual({error, {failed, Told}}, outcome(Call)),
+         again(Owner, Config)
+     end || {Goodbyes, Told} <- [{[{note, n}, {goodbye, host_died}], not_run}, {[{note, n}], disconnected}]].
 
 an_end_without_goodbye_is_disconnected(Config) ->
     [?assertEqual({error, {failed, disconnected}}, ended(End, Config))

@@ -65,7 +65,10 @@ info(Conn) ->
 %% @doc Whether the host's loop answers.
 -spec ping(conn(), timeout()) -> pong | {error, unavailable | disconnected | timeout} | not_usable().
 ping(Conn, Timeout) ->
-    used(Conn, fun(Own) -> gen_driver_conn_calls:ping(Timeout, Own) end).
+    case used(Conn, fun(Own) -> gen_driver_conn_calls:ping(Timeout, Own) end) of
+        pong -> pong;
+        {error, Why} -> {error, Why}
+    end.
 
 %%% Calls
 

@@ -102,7 +102,7 @@ answer(Id, Until, Link) ->
 %% @doc Until when an answer is waited for.
 -spec beyond(gen_driver_conn_link:until()) -> gen_driver_conn_link:until().
 beyond(infinity) -> infinity;
-beyond(Until) -> Until + ?BEYOND.
+beyond(Until) when is_integer(Until) -> Until + ?BEYOND.
 
 %% @doc Whether the host's loop answers.
 -spec ping(timeout(), gen_driver_conn_own:own()) ->

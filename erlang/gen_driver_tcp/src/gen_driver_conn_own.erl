@@ -110,7 +110,7 @@ checked(Request, #own{link = Link}) ->
 %% @doc Until when: monotonic ms.
 -spec until(timeout()) -> gen_driver_conn_link:until().
 until(infinity) -> infinity;
-until(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+until(Timeout) when is_integer(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 
 %%% After a request
 
@@ -155,8 +155,8 @@ info(#own{options = #{instance := Instance, connect := Address}, link = Link, le
     end.
 
 %% @doc The link, when there is one.
--spec link(own()) -> gen_driver_conn_link:link().
-link(#own{link = Link}) when Link =/= none -> Link.
+-spec link(own()) -> none | gen_driver_conn_link:link().
+link(#own{link = Link}) -> Link.
 
 %% @doc The same link, later.
 -spec with(gen_driver_conn_link:link(), own()) -> own().
