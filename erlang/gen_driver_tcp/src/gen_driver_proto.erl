@@ -35,6 +35,7 @@
 -define(VERSION, 131).
 -define(NIL, 106).
 -define(MAX_ID, 16#7fffffff).
+-define(FEW, 256).
 
 %% @doc `{call, Id, Cmd}', `{call, Id, Cmd, Params}' or `{call, Id, Cmd, Params, Options}'.
 -spec encode_call(id(), command(), params(), options()) -> iodata().
@@ -187,11 +188,19 @@ decoded(Frame, BodyAt) ->
         error:system_limit -> undecodable
     end.
 
-%% `safe' lets funs in. Only a frame that has their tag (112, 113) anywhere is walked.
+%% `safe' lets funs in. Only a frame that has their tag (112, 113) anywhere is walked. To prepare
+%% a search costs more than to look through few bytes by hand.
+may_hold_fun(Frame, BodyAt) when byte_size(Frame) =< ?FEW ->
+    <<_:BodyAt/binary, Body/binary>> = Frame,
+    has_tag_of_fun(Body);
 may_hold_fun(Frame, BodyAt) ->
     Scope = [{scope, {BodyAt, byte_size(Frame) - BodyAt}}],
     %% Twice one byte is found faster than one of two.
     binary:match(Frame, <<112>>, Scope) =/= nomatch orelse binary:match(Frame, <<113>>, Scope) =/= nomatch.
+
+has_tag_of_fun(<<Tag, _/binary>>) when Tag =:= 112; Tag =:= 113 -> true;
+has_tag_of_fun(<<_, Rest/binary>>) -> has_tag_of_fun(Rest);
+has_tag_of_fun(<<>>) -> false.
 
 holds_fun([Head | Tail]) -> holds_fun(Head) orelse holds_fun(Tail);
 holds_fun(Tuple) when is_tuple(Tuple) -> holds_fun(tuple_to_list(Tuple));
