@@ -11,6 +11,9 @@
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, refuse/2, half_close/1,
                           recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, outcome/1]).
 
+%% Time (ms) in which a call certainly leaves, and does not come back.
+-define(SOON, 300).
+
 suite() ->
     [{timetrap, {seconds, 60}}].
 
@@ -163,7 +166,7 @@ a_ping_is_answered(Config) ->
     send(Peer, {pong, Id + 1}),
     send(Peer, {pong, Id}),
     pong = outcome(Ping),
-    {error, timeout} = outcome(tell(Owner, fun(C) -> gen_driver_conn:ping(C, 10) end)),
+    {error, timeout} = outcome(tell(Owner, fun(C) -> gen_driver_conn:ping(C, ?SOON) end)),
     {ping, _} = recv(Peer),
     Lost = tell(Owner, fun(C) -> gen_driver_conn:ping(C, infinity) end),
     {ping, _} = recv(Peer),
@@ -184,7 +187,7 @@ a_cast_waits_for_the_kernel_to_take_it(Config) ->
 a_cast_that_is_not_taken_in_time_costs_the_link(Config) ->
     {Owner, _Peer} = connected(#{}, #{limits => #{}}, Config),
     Large = binary:copy(<<7>>, 20 bsl 20),
-    {error, {failed, timeout}} = outcome(tell(Owner, fun(C) -> gen_driver_conn:cast(C, 1, Large, 50) end)),
+    {error, {failed, timeout}} = outcome(tell(Owner, fun(C) -> gen_driver_conn:cast(C, 1, Large, ?SOON) end)),
     #{status := down} = info(Owner),
     again(Owner, Config).
 
@@ -230,7 +233,7 @@ driver_atoms_on_request(Config) ->
 
 late_answers_are_skipped(Config) ->
     {Owner, Peer} = connected(Config),
-    {error, {failed, timeout}} = outcome(call(Owner, 1, [], 10)),
+    {error, {failed, timeout}} = outcome(call(Owner, 1, [], ?SOON)),
     {call, 0, 1, [], _} = recv(Peer),
     {cancel, 0} = recv(Peer),
     #{in_flight := 1} = info(Owner),
@@ -245,18 +248,18 @@ late_answers_are_skipped(Config) ->
 a_timeout_in_mid_frame_loses_nothing(Config) ->
     {Owner, Peer} = connected(Config),
     [begin
-         {error, {failed, timeout}} = outcome(call(Owner, 1, [], 10)),
+         {error, {failed, timeout}} = outcome(call(Owner, 1, [], ?SOON)),
          {call, Id, 1, [], _} = recv(Peer),
          {cancel, Id} = recv(Peer),
          Frame = frame({reply, Id, binary:copy(<<1>>, Size)}),
          <<First:At/binary, Second/binary>> = Frame,
          send_raw(Peer, First),
-         {error, {failed, timeout}} = outcome(call(Owner, 2, [], 10)),
+         {error, {failed, timeout}} = outcome(call(Owner, 2, [], ?SOON)),
          {call, Next, 2, [], _} = recv(Peer),
          {cancel, Next} = recv(Peer),
          <<Some:(byte_size(Second) div 2)/binary, Rest/binary>> = Second,
          send_raw(Peer, Some),
-         {error, {failed, timeout}} = outcome(call(Owner, 3, [], 10)),
+         {error, {failed, timeout}} = outcome(call(Owner, 3, [], ?SOON)),
          {call, Third, 3, [], _} = recv(Peer),
          {cancel, Third} = recv(Peer),
          Call = call(Owner, 4, [], infinity),
@@ -274,7 +277,7 @@ dribbled_bytes(Config) ->
 
 the_hosts_last_word_is_waited_for(Config) ->
     {Owner, Peer} = connected(Config),
-    Call = call(Owner, 1, [], 1),
+    Call = call(Owner, 1, [], ?SOON),
     {call, 0, 1, [], _} = recv(Peer),
     send(Peer, {failed, 0, expired}),
     {error, {failed, expired}} = outcome(Call),
@@ -282,7 +285,7 @@ the_hosts_last_word_is_waited_for(Config) ->
 
 ids_are_taken_until_their_final_frame(Config) ->
     {Owner, Peer} = connected(#{max_in_flight => 1}, #{}, Config),
-    {error, {failed, timeout}} = outcome(call(Owner, 1, [], 10)),
+    {error, {failed, timeout}} = outcome(call(Owner, 1, [], ?SOON)),
     {call, 0, 1, [], _} = recv(Peer),
     {cancel, 0} = recv(Peer),
     {error, {failed, overloaded}} = outcome(call(Owner, 2, [], infinity)),
@@ -299,7 +302,7 @@ a_time_that_has_passed_is_expired(Config) ->
 
 a_request_that_never_left_costs_the_link(Config) ->
     {Owner, Peer} = connected(#{}, #{limits => #{}}, Config),
-    {error, {failed, timeout}} = outcome(call(Owner, 1, binary:copy(<<7>>, 20 bsl 20), 50)),
+    {error, {failed, timeout}} = outcome(call(Owner, 1, binary:copy(<<7>>, 20 bsl 20), ?SOON)),
     #{status := down} = info(Owner),
     again(Owner, Config),
     gen_driver_fake:close(Peer).
@@ -421,7 +424,7 @@ no_more_than_its_time_to_connect(Config) ->
     {Owner, Peer} = connected(Config),
     send(Peer, {goodbye, host_died}),
     next_millisecond(),
-    Call = call(Owner, 1, [], 50),
+    Call = call(Owner, 1, [], ?SOON),
     Silent = accept(listener(Config)),
     {error, {failed, unavailable}} = outcome(Call),
     closed = recv(Silent),
@@ -450,7 +453,7 @@ a_drain_while_nothing_is_asked(Config) ->
 
 a_key_waits_for_the_host_that_is_left(Config) ->
     {Owner, Old} = connected(Config),
-    {error, {failed, timeout}} = outcome(call(Owner, 1, [], 10)),
+    {error, {failed, timeout}} = outcome(call(Owner, 1, [], ?SOON)),
     {call, 0, 1, [], _} = recv(Old),
     {cancel, 0} = recv(Old),
     send(Old, {goodbye, draining}),
@@ -637,12 +640,12 @@ large_ones_over_tls(_Config) ->
     Many = many(Owner, [{N, Large} || N <- lists:seq(1, 20)], infinity),
     [begin {call, Id, N, Large} = hear(Peer), say(Peer, {reply, Id, {N, Large}}) end || N <- lists:seq(1, 20)],
     ?assert([{N, Large} || N <- lists:seq(1, 20)] =:= outcome(Many)),
-    {error, {failed, timeout}} = outcome(call(Owner, 1, binary:copy(Large, 12), 50)),
+    {error, {failed, timeout}} = outcome(call(Owner, 1, binary:copy(Large, 12), ?SOON)),
     #{status := down} = info(Owner).
 
 many_and_too_little_time(Config) ->
     {Owner, Peer} = connected(#{max_in_flight => 2}, #{}, Config),
-    Many = many(Owner, [{1, {N}} || N <- lists:seq(1, 4)], 50),
+    Many = many(Owner, [{1, {N}} || N <- lists:seq(1, 4)], 1000),
     [{call, A, 1, {1}, #{timeout := _}}, {call, B, 1, {2}, _}] = recv_calls(Peer, 2),
     send(Peer, {reply, A, one}),
     {call, C, 1, {3}, _} = recv(Peer),
