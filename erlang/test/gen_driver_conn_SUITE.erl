@@ -28,14 +28,15 @@ groups() ->
       [words_of_the_driver_and_of_the_service, undecodable_is_one_calls_trouble, driver_atoms_on_request,
        late_answers_are_skipped, a_timeout_in_mid_frame_loses_nothing, dribbled_bytes, the_hosts_last_word_is_waited_for,
        ids_are_taken_until_their_final_frame, a_time_that_has_passed_is_expired,
-       a_request_that_never_left_costs_the_link]},
+       a_request_that_never_left_costs_the_link, the_longest_timeout_is_one]},
      {ends, [parallel],
       [a_goodbye_after_a_send_says_what_became_of_it, a_goodbye_while_a_request_leaves_counts, an_end_without_goodbye_is_disconnected, an_end_before_a_send_is_noticed,
        an_end_before_a_send_on_a_unix_socket, too_large_a_frame_ends_the_link, garbage_ends_the_link, nobody_listens_any_more, no_more_than_its_time_to_connect,
        a_drained_host_finishes_and_is_left, a_drain_while_nothing_is_asked, a_key_waits_for_the_host_that_is_left,
        drained_twice]},
      {owners, [parallel],
-      [of_no_use_to_others, it_ends_with_its_owner, it_ends_with_its_owner_over_tls, other_messages_stay_and_keep_their_order]},
+      [of_no_use_to_others, it_ends_with_its_owner, it_ends_with_its_owner_over_tls, other_messages_stay_and_keep_their_order,
+       a_password_is_in_no_crash_report]},
      {many, [parallel],
       [answers_are_in_the_order_of_the_requests, no_more_in_flight_than_allowed, bytes_in_flight_are_bounded, refused_ones_among_many,
        a_peer_that_reads_no_more_before_it_is_read, large_ones_over_tls, many_and_too_little_time,
@@ -307,6 +308,14 @@ a_request_that_never_left_costs_the_link(Config) ->
     again(Owner, Config),
     gen_driver_fake:close(Peer).
 
+the_longest_timeout_is_one(Config) ->
+    {Owner, Peer} = connected(Config),
+    Call = call(Owner, 1, [], 16#ffffffff),
+    {call, 0, 1, [], #{timeout := Left}} = recv(Peer),
+    ?assert(Left > 16#fffffff0 - 60000),
+    send(Peer, {reply, 0, ok}),
+    ok = outcome(Call).
+
 %%% Ends
 
 %% What a call that was sent is told when the link ends as `End' says; the next one connects anew.
@@ -567,6 +576,11 @@ other_messages_stay_and_keep_their_order(Config) ->
     again(Owner, Config),
     ok = outcome(tell(Owner, fun gen_driver_conn:close/1)),
     ?assertEqual({messages, Others}, process_info(Pid, messages)).
+
+a_password_is_in_no_crash_report(Config) ->
+    {{_, Pid}, _} = connected(#{tls_options => [{password, "never shown"}]}, #{}, Config),
+    {dictionary, Dictionary} = process_info(Pid, dictionary),
+    nomatch = string:find(io_lib:format("~p", [Dictionary]), "never shown").
 
 raw(Peer, Size) ->
     ok = inet:setopts(Peer, [{packet, raw}]),

@@ -47,6 +47,7 @@
 -define(PIECE, 65536).
 %% Time (ms) for a cancel to go out.
 -define(CANCEL, 100).
+-define(MAX_MS, 16#ffffffff).
 
 %% @doc Connect and shake hands, in the calling process.
 -spec open(gen_driver_options:checked(), until()) -> {ok, link()} | {error, Reason :: term()}.
@@ -322,7 +323,7 @@ is_clear(#link{socket = Socket}) -> gen_driver_socket:is_clear(Socket) =:= true.
 
 %% An atom is more than every number.
 left(infinity) -> infinity;
-left(Until) -> max(0, Until - now_ms()).
+left(Until) -> min(max(0, Until - now_ms()), ?MAX_MS).
 
 now_ms() ->
     erlang:monotonic_time(millisecond).

@@ -16,7 +16,11 @@
     welcome => gen_driver_handshake:welcome()
 }.
 -record(own, {
-    options :: gen_driver_options:checked(),
+    %% In a function, out of sight: the process dictionary is printed when its process crashes, and
+    %% options may hold a password.
+    dial :: fun((gen_driver_conn_link:until()) -> {ok, gen_driver_conn_link:link()} | {error, Reason :: term()}),
+    instance :: binary(),
+    connect :: gen_driver_options:address(),
     link = none :: none | gen_driver_conn_link:link(),
     leaving = none :: none | gen_driver_conn_link:link(),   % half-closed
     connects = 0 :: non_neg_integer()
@@ -25,11 +29,12 @@
 
 %% @doc The first link.
 -spec open(gen_driver_options:checked()) -> {ok, own()} | {error, Reason :: term()}.
-open(Options) ->
-    dial(infinity, #own{options = Options}).
+open(Options = #{instance := Instance, connect := Address}) ->
+    Dial = fun(Until) -> gen_driver_conn_link:open(Options, Until) end,
+    dial(infinity, #own{dial = Dial, instance = Instance, connect = Address}).
 
-dial(Until, Own = #own{options = Options, connects = Connects}) ->
-    case gen_driver_conn_link:open(Options, Until) of
+dial(Until, Own = #own{dial = Dial, connects = Connects}) ->
+    case Dial(Until) of
         {ok, Link} -> {ok, Own#own{link = Link, connects = Connects + 1}};
         {error, Reason} -> {error, Reason}
     end.
@@ -145,7 +150,7 @@ close(#own{link = Link, leaving = Leaving}) ->
 
 %% @doc How it is, as far as this process has looked.
 -spec info(own()) -> info().
-info(#own{options = #{instance := Instance, connect := Address}, link = Link, leaving = Leaving, connects = Connects}) ->
+info(#own{instance = Instance, connect = Address, link = Link, leaving = Leaving, connects = Connects}) ->
     Links = [L || L <- [Link, Leaving], L =/= none],
     Info = #{instance => Instance, connect => Address, connects => Connects, links => length(Links),
              in_flight => lists:sum([gen_driver_conn_link:pending(L) || L <- Links])},
