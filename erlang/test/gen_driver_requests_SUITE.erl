@@ -236,13 +236,13 @@ silent_link_is_given_up(Config) ->
 
 %% It was half-closed and cannot be asked: the call that it still runs may take long.
 drained_link_may_be_silent(Config) ->
-    {Client, Old} = connected(#{ping => 20, ping_timeout => 100}, #{}, Config),
+    {Client, Old} = connected(#{ping => 100, ping_timeout => 1000}, #{}, Config),
     Call = async(fun() -> gen_driver_tcp:call(Client, 1, x, infinity) end),
     {call, 0, 1, x} = answering(Old),
     send(Old, {goodbye, draining}),
     New = welcome(?config(listener, Config)),
     closed = answering(Old),
-    [begin {ping, 0} = recv(New), send(New, {pong, 0}) end || _ <- lists:seq(1, 10)],      % ten pulses, and more than the timeout
+    [begin {ping, 0} = recv(New), send(New, {pong, 0}) end || _ <- lists:seq(1, 8)],       % twice the pulses, and more than the timeout
     send(Old, {reply, 0, late}),
     late = outcome(Call).
 
