@@ -89,6 +89,8 @@ class Connections:
         del self._open[message.conn]
         connection.ours.close()
         counts = {key: message.counts.get(key, 0) for key in COUNTS}
+        if lost := message.counts.get("notes_lost", 0):  # few drivers send notes
+            counts["notes_lost"] = lost
         self._log.info("client_closed", conn=message.conn, peer=connection.peer, reason=message.reason, **counts)
 
     def part(self, record: Record, guilt: Guilt | None, *, silently: bool, trusted: bool) -> None:

@@ -170,7 +170,9 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 			put_error(b, res.error);
 		answer_from_out(b, answer);
 	}
-	if (answer->failed != NULL && r->syn)
+	if (running_here().cut != NULL)
+		answer->failed = running_here().cut;	/* less than all must not pass for all */
+	else if (answer->failed != NULL && r->syn)
 		gd_log(GD_WARNING, "bad_reply: not one whole term, a number that is none, or over"
 		    " the limit reply");
 	running_set(NULL, 0);

@@ -20,9 +20,11 @@ conns_init(const struct start *start, const struct driver *driver, struct pool *
 {
 	size_t n = start->limits.connections;
 
-	conns = (struct conns){
-		.start = start, .driver = driver, .pool = pool, .hooks = hooks, .epoll = epoll,
-	};
+	conns.start = start;	/* one by one: a thread of the driver may already look how many are in use */
+	conns.driver = driver;
+	conns.pool = pool;
+	conns.hooks = hooks;
+	conns.epoll = epoll;
 	conns.ready_end = &conns.ready;
 	conns.slots = calloc(n, sizeof(*conns.slots));
 	conns.attention = calloc(n, sizeof(*conns.attention));
@@ -38,6 +40,18 @@ conns_count(void)
 	return conns.open;
 }
 
+/* Deadlines are of the one clock. */
+static void
+init_turn(pthread_cond_t *turn)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(turn, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 /* Slots are touched when they are first used: an idle host stays small. */
 static struct conn *
 free_slot(void)
@@ -51,9 +65,11 @@ free_slot(void)
 		return NULL;
 	c = &conns.slots[conns.used];
 	pthread_mutex_init(&c->lock, NULL);
-	c->slot = conns.used++;
+	init_turn(&c->turn);
+	c->slot = conns.used;
 	c->record = recorder_conn(c->slot);
 	c->fd = -1;
+	conns.used++;		/* it may be looked at now */
 	return c;
 }
 
@@ -169,6 +185,7 @@ conn_free(struct conn *c)
 {
 	pthread_mutex_lock(&c->lock);
 	c->broken = true;
+	conn_stir(c);
 	if (c->sending) {
 		c->watched = true;
 		shutdown(c->fd, SHUT_RDWR);
@@ -187,8 +204,9 @@ conn_free(struct conn *c)
 	conns.hooks.closed(c);
 	c->fd = -1;
 	c->generation++;
-	c->broken = c->blocked = c->watched = false;
-	c->flight_bytes = c->bytes_out = c->progress_at = 0;
+	c->broken = c->blocked = c->watched = c->last = false;
+	c->notes = false;
+	c->notes_lost = c->flight_bytes = c->bytes_out = c->progress_at = 0;
 	pthread_mutex_unlock(&c->lock);
 	if (c->checking)
 		etf_check_end(&c->check);
@@ -200,9 +218,20 @@ conn_free(struct conn *c)
 	c->peer = NULL;
 	c->stash_len = c->stash_room = 0;
 	c->state = CONN_FREE;
-	c->readable = c->ending = c->hup = c->eof = c->starved = c->checking = false;
+	c->readable = c->ending = c->hup = c->eof = c->starved = c->held = c->checking = false;
 	c->calls_read = c->casts_read = c->bytes_in = 0;
 	conns.open--;
+}
+
+/* No credit comes any more, and a note would hold up the end. Lock held. */
+static void
+set_last(struct conn *c)
+{
+	if (c->last)
+		return;
+	c->last = true;
+	c->notes = false;
+	conn_stir(c);
 }
 
 void
@@ -213,16 +242,21 @@ conn_close_with(struct conn *c, const char *goodbye)
 	c->state = CONN_CLOSING;
 	c->reason = goodbye;
 	c->starved = false;
+	pthread_mutex_lock(&c->lock);
+	set_last(c);
+	pthread_mutex_unlock(&c->lock);
 	conn_ready(c);
 }
 
-/* All that was accepted is answered and out; else, at an end, hear when it is. */
+/* All that was accepted is answered and out; else, at an end, hear when it is. `more`: not all was read. */
 static bool
-settled(struct conn *c, bool *broken, bool *sending)
+settled(struct conn *c, bool more, bool *broken, bool *sending)
 {
 	bool done;
 
 	pthread_mutex_lock(&c->lock);
+	if (c->eof && !more && !c->starved && !c->held)
+		set_last(c);
 	done = c->calls.len == 0 && c->out.unsent == 0;
 	if (!done && (c->state != CONN_OPEN || c->eof))
 		c->watched = true;
@@ -267,7 +301,7 @@ attend(struct conn *c)
 
 	if (c->state == CONN_OPEN && (c->readable || c->stash_len > 0) && !c->starved)
 		more = conn_read(c);
-	done = settled(c, &broken, &sending);
+	done = settled(c, more, &broken, &sending);
 	if (broken) {
 		if (c->state == CONN_OPEN)
 			c->reason = "peer_gone";
@@ -293,7 +327,7 @@ attend(struct conn *c)
 			say_goodbye(c);
 		else
 			return false;
-		return attend_linger(c, settled(c, &broken, &sending));
+		return attend_linger(c, settled(c, false, &broken, &sending));
 	case CONN_LINGER:
 		return attend_linger(c, done);
 	case CONN_FREE:

@@ -8,6 +8,8 @@
  * conn_read.c   bytes to frames (loop only)
  * conn_take.c   frames to requests (loop only)
  * conn_send.c   answers to frames to bytes (any thread)
+ * conn_part.c   parts of a reply, as far as the caller takes them (any worker)
+ * conn_note.c   notes to those that asked for them (any thread)
  * conn_clock.c  deadlines, clients that do not read, drain and stop
  *
  * A connection's life: OPEN reads and answers. CLOSING has a goodbye to say: it
@@ -25,6 +27,7 @@
 #include <stdint.h>
 
 #include "etf.h"
+#include "gd_term.h"
 #include "ids.h"
 #include "output.h"
 #include "queue.h"
@@ -49,6 +52,11 @@ struct conn {
 	uint64_t bytes_out;
 	struct queue unsent;		/* answered, their replies not yet sent: by end_at */
 	struct conn_record *record;
+	bool last;			/* no credit comes any more, and no note goes */
+	atomic_bool notes;		/* it asked for notes; looked at without the lock too */
+	uint64_t notes_lost;		/* as it was behind */
+	unsigned waiting;		/* threads that have a part to send */
+	pthread_cond_t turn;		/* of those: credit, room, or an end */
 	bool watched;			/* the loop wants to hear when the above changes */
 	bool attended;			/* it is in the attention list already */
 
@@ -60,6 +68,7 @@ struct conn {
 	bool hup;			/* the peer hears nothing any more */
 	bool eof;			/* the peer has said all */
 	bool starved;			/* a cast waits for a free request */
+	bool held;			/* it was not read, as too much waits to be sent */
 	bool queued;			/* in the loop's list of connections with work */
 	const char *reason;		/* CLOSING, LINGER: the goodbye's; else why it ended */
 	uint64_t linger_until;
@@ -107,7 +116,7 @@ size_t conns_count(void);	/* loop */
 /* The pool's done hook: worker's thread, or the loop. */
 bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
 
-/* --- between the five files -------------------------------------------- */
+/* --- between these files ----------------------------------------------- */
 
 extern struct conns {
 	const struct start *start;
@@ -116,7 +125,7 @@ extern struct conns {
 	struct conns_hooks hooks;
 	int epoll;
 	struct conn *slots;
-	uint32_t used;			/* loop: slots that were ever in use */
+	_Atomic uint32_t used;		/* slots that were ever in use: the loop adds them, gd_note reads */
 	uint32_t open;			/* loop */
 	size_t timed;			/* loop: connections in LINGER */
 	uint64_t taken_at;		/* loop: ns, when the frames that are just taken were there */
@@ -159,6 +168,21 @@ void conn_flush(struct conn *c);
 void conn_flush_into(struct conn *c, struct queue *freed);
 /* Loop. The replies of these have left. */
 void conn_answered(struct queue *freed);
+/* Those that wait to send a part look again. */
+static inline void
+conn_stir(struct conn *c)
+{
+	if (c->waiting > 0)
+		pthread_cond_broadcast(&c->turn);
+}
+/* conn_part.c, any thread: 0 when out is one whole term of at most so many bytes, else the negative code. */
+int conn_whole(const gd_out *out, uint64_t most);
+/* Room for a small frame, or NULL: nobody is there to hear it, or no memory, and
+ * then the connection ends, as a frame left out would be a lie. */
+unsigned char *conn_room(struct conn *c);
+/* The term of a frame whose head was just put there; with `own`, the malloc'ed buffer around it, which
+ * may be taken. True: it was. */
+bool conn_put_term(struct conn *c, const void *term, size_t len, void *own);
 void conn_put_failed(struct conn *c, uint32_t id, const char *reason);
 void conn_put_pong(struct conn *c, uint32_t id);
 void conn_put_goodbye(struct conn *c, const char *reason);

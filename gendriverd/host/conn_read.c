@@ -163,7 +163,7 @@ conn_read(struct conn *c)
 {
 	int code;
 
-	if (too_much_unsent(c))
+	if ((c->held = too_much_unsent(c)))
 		return false;
 	code = c->stash_len > 0 ? read_stash(c) : read_shared(c);
 	flush(c);

@@ -108,6 +108,18 @@ send_front(struct conn *c, struct mmsghdr *message)
 	return n < 0 ? -1 : (ssize_t)message->msg_len;
 }
 
+/* The kernel has taken n bytes. Lock held. */
+static void
+took(struct conn *c, size_t n)
+{
+	uint64_t most = conns.start->limits.unsent_bytes;
+	bool crowded = c->out.unsent > most;
+
+	output_sent(&c->out, n);
+	if (crowded && c->out.unsent <= most)
+		conn_stir(c);
+}
+
 /* Send until all is out or the socket is full. Drops and takes the lock. */
 static void
 send_out(struct conn *c, struct queue *freed)
@@ -125,7 +137,7 @@ send_out(struct conn *c, struct queue *freed)
 		failure = errno;
 		pthread_mutex_lock(&c->lock);
 		if (sent >= 0) {
-			output_sent(&c->out, (size_t)sent);
+			took(c, (size_t)sent);
 			c->bytes_out += (size_t)sent;
 			c->progress_at = 0;
 			record_sent(c, (size_t)sent);
@@ -135,6 +147,7 @@ send_out(struct conn *c, struct queue *freed)
 		} else if (failure != EAGAIN && failure != EWOULDBLOCK) {
 			record_sent(c, 0);
 			c->broken = true;
+			conn_stir(c);
 			break;
 		} else if (!c->writable_again) {
 			record_sent(c, 0);
@@ -180,10 +193,8 @@ conn_answered(struct queue *freed)
 	conns.fed = true;
 }
 
-/* Room for a small frame, or NULL: nobody is there to hear it, or no memory, and
- * then the connection ends, as a frame left out would be a lie. */
-static unsigned char *
-room(struct conn *c)
+unsigned char *
+conn_room(struct conn *c)
 {
 	unsigned char *at = c->broken ? NULL : output_room(&c->out, FRAME_SMALL);
 
@@ -195,7 +206,7 @@ room(struct conn *c)
 void
 conn_put_failed(struct conn *c, uint32_t id, const char *reason)
 {
-	unsigned char *at = room(c);
+	unsigned char *at = conn_room(c);
 
 	if (at != NULL)
 		output_wrote(&c->out, frame_failed(at, id, reason));
@@ -204,7 +215,7 @@ conn_put_failed(struct conn *c, uint32_t id, const char *reason)
 void
 conn_put_pong(struct conn *c, uint32_t id)
 {
-	unsigned char *at = room(c);
+	unsigned char *at = conn_room(c);
 
 	if (at != NULL)
 		output_wrote(&c->out, frame_pong(at, id));
@@ -213,30 +224,33 @@ conn_put_pong(struct conn *c, uint32_t id)
 void
 conn_put_goodbye(struct conn *c, const char *reason)
 {
-	unsigned char *at = room(c);
+	unsigned char *at = conn_room(c);
 
 	if (at != NULL)
 		output_wrote(&c->out, frame_goodbye(at, reason));
+}
+
+bool
+conn_put_term(struct conn *c, const void *term, size_t len, void *own)
+{
+	bool take = own != NULL && len >= COPY_BELOW;
+	int result = take ? output_take(&c->out, term, len, own) : output_copy(&c->out, term, len);
+
+	if (result != 0)
+		c->broken = true;	/* a head without its term must not go out */
+	return take && result == 0;
 }
 
 /* True: answer->own was taken. */
 static bool
 put_reply(struct conn *c, uint32_t id, const struct answer *answer)
 {
-	unsigned char *at = room(c);
-	bool take = answer->own != NULL && answer->len >= COPY_BELOW;
-	int result;
+	unsigned char *at = conn_room(c);
 
 	if (at == NULL)
 		return false;
 	output_wrote(&c->out, frame_reply_head(at, id, answer->len));
-	result = take ? output_take(&c->out, answer->term, answer->len, answer->own)
-	    : output_copy(&c->out, answer->term, answer->len);
-	if (result != 0) {
-		c->broken = true;	/* a head without its term must not go out */
-		return false;
-	}
-	return take;
+	return conn_put_term(c, answer->term, answer->len, answer->own);
 }
 
 static struct conn *

@@ -54,6 +54,8 @@ set_options(struct request *r, struct conn *c, const struct envelope *e, bool sy
 	r->cmd = e->cmd;
 	r->syn = syn;
 	r->id = e->id;
+	r->takes_parts = syn && e->parts > 0;
+	r->credit = e->parts;
 	r->deadline = syn && e->has_timeout ? r->record->queued_at + e->timeout_ms * 1000000ull : 0;
 	r->record->deadline = r->deadline;
 	r->heap_at = 0;
@@ -151,12 +153,36 @@ take_cancel(struct conn *c, uint32_t id, struct queue *batch)
 	pthread_mutex_lock(&c->lock);
 	if ((r = ids_find(&c->calls, id)) != NULL) {
 		atomic_store(&r->cancelled, true);
-		if (!pool_withdraw(conns.pool, r))
+		if (!pool_withdraw(conns.pool, r)) {
 			r = NULL;
+			conn_stir(c);
+		}
 	}
 	pthread_mutex_unlock(&c->lock);
 	if (r != NULL)
 		conn_fail(r, "cancelled");
+}
+
+/* n more parts may be sent for this call, if it takes any. */
+static void
+take_credit(struct conn *c, uint32_t id, uint32_t n)
+{
+	struct request *r;
+
+	pthread_mutex_lock(&c->lock);
+	if ((r = ids_find(&c->calls, id)) != NULL && r->takes_parts) {
+		r->credit = n < UINT32_MAX - r->credit ? r->credit + n : UINT32_MAX;
+		conn_stir(c);
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void
+take_notes(struct conn *c, bool wanted)
+{
+	pthread_mutex_lock(&c->lock);
+	c->notes = wanted && !c->last;
+	pthread_mutex_unlock(&c->lock);
 }
 
 static void
@@ -226,6 +252,12 @@ take_message(struct conn *c, const unsigned char *frame, size_t len, struct queu
 		return TAKEN;
 	case ENV_PING:
 		answer_pong(c, e.id);
+		return TAKEN;
+	case ENV_CREDIT:
+		take_credit(c, e.id, e.parts);
+		return TAKEN;
+	case ENV_NOTES:
+		take_notes(c, e.notes);
 		return TAKEN;
 	case ENV_GOODBYE:
 		return TAKEN;	/* its end of file follows */

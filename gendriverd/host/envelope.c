@@ -68,6 +68,8 @@ option(gd_in *in, struct envelope *e)
 		return e->has_timeout = get_u32(in, UINT32_MAX, &e->timeout_ms);
 	if (gd_get_atom_is(in, "key") == 0)
 		return e->has_key = get_u32(in, UINT32_MAX, &e->key);
+	if (gd_get_atom_is(in, "parts") == 0)
+		return get_u32(in, UINT32_MAX, &e->parts) && e->parts > 0;
 	if (gd_get_atom_is(in, "trace") == 0) {
 		if (gd_get_binary(in, &data, &e->trace_len) != 0)
 			return false;
@@ -110,6 +112,31 @@ request(const struct frame *f, uint32_t i, struct envelope *e)
 	return n > i + 2 && !options(element(f, i + 2), e) ? ENV_BAD_REQUEST : 0;
 }
 
+/* {credit, Id, N} */
+static int
+credit(const struct frame *f, struct envelope *e)
+{
+	gd_in n;
+
+	if (f->check->elems != 3 || !number(f, 1, MAX_ID, &e->id))
+		return ENV_BAD_ENVELOPE;
+	n = element(f, 2);
+	return get_u32(&n, UINT32_MAX, &e->parts) && e->parts > 0 ? 0 : ENV_BAD_ENVELOPE;
+}
+
+/* {notes, true | false} */
+static int
+notes(const struct frame *f, struct envelope *e)
+{
+	gd_in wanted = element(f, 1);
+	int on;
+
+	if (f->check->elems != 2 || gd_get_bool(&wanted, &on) != 0)
+		return ENV_BAD_ENVELOPE;
+	e->notes = on != 0;
+	return 0;
+}
+
 /* The tag's kind; -1: none. */
 static int
 kind_of(const unsigned char *atom)
@@ -127,8 +154,12 @@ kind_of(const unsigned char *atom)
 		if (memcmp(name, "cast", 4) == 0)
 			return ENV_CAST;
 		return memcmp(name, "ping", 4) == 0 ? ENV_PING : -1;
+	case 5:
+		return memcmp(name, "notes", 5) == 0 ? ENV_NOTES : -1;
 	case 6:
-		return memcmp(name, "cancel", 6) == 0 ? ENV_CANCEL : -1;
+		if (memcmp(name, "cancel", 6) == 0)
+			return ENV_CANCEL;
+		return memcmp(name, "credit", 6) == 0 ? ENV_CREDIT : -1;
 	case 7:
 		return memcmp(name, "goodbye", 7) == 0 ? ENV_GOODBYE : -1;
 	default:
@@ -157,6 +188,10 @@ envelope_parse(const struct etf_check *c, const unsigned char *data, size_t len,
 		return request(&f, 1, e);
 	case ENV_CANCEL: case ENV_PING:
 		return c->elems == 2 && number(&f, 1, MAX_ID, &e->id) ? 0 : ENV_BAD_ENVELOPE;
+	case ENV_CREDIT:
+		return credit(&f, e);
+	case ENV_NOTES:
+		return notes(&f, e);
 	case ENV_GOODBYE:
 		reason = element(&f, 1);
 		return c->elems == 2 && gd_peek(&reason) == GD_ATOM ? 0 : ENV_BAD_ENVELOPE;

@@ -12,14 +12,16 @@
 /* Pointers point into the frame. */
 struct envelope {
 	enum envelope_kind {
-		ENV_CALL, ENV_CAST, ENV_CANCEL, ENV_PING, ENV_GOODBYE
+		ENV_CALL, ENV_CAST, ENV_CANCEL, ENV_PING, ENV_GOODBYE, ENV_CREDIT, ENV_NOTES
 	} kind;
-	uint32_t id;			/* call, cancel, ping */
+	uint32_t id;			/* call, cancel, ping, credit */
 	int cmd;			/* call, cast */
 	const unsigned char *params;	/* one term without version byte; NULL: none */
 	size_t params_len;
 	bool has_timeout, has_key;
 	uint32_t timeout_ms, key;
+	uint32_t parts;			/* call: the parts it takes, 0: none; credit: so many more */
+	bool notes;			/* notes: they are wanted */
 	const unsigned char *trace;	/* NULL: none */
 	size_t trace_len;
 };

@@ -71,6 +71,18 @@ frame_reply_head(unsigned char *frame, uint32_t id, size_t term_len)
 }
 
 size_t
+frame_part_head(unsigned char *frame, uint32_t id, size_t term_len)
+{
+	return finish(frame, put_id(begin(frame, 3, "part"), id), term_len);
+}
+
+size_t
+frame_note_head(unsigned char *frame, size_t term_len)
+{
+	return finish(frame, begin(frame, 2, "note"), term_len);
+}
+
+size_t
 frame_failed(unsigned char *frame, uint32_t id, const char *reason)
 {
 	return finish(frame, put_atom(put_id(begin(frame, 3, "failed"), id), reason), 0);

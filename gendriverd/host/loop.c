@@ -100,11 +100,12 @@ say_closed(const struct conn *c)
 	control_begin(&m, "closed", 4);
 	gd_put_u64(&m, c->number);
 	gd_put_atom(&m, c->reason);
-	gd_put_map(&m, 4);
+	gd_put_map(&m, 5);
 	put_count(&m, "calls", c->calls_read);
 	put_count(&m, "casts", c->casts_read);
 	put_count(&m, "bytes_in", c->bytes_in);
 	put_count(&m, "bytes_out", c->bytes_out);
+	put_count(&m, "notes_lost", c->notes_lost);
 	control_send(&m);
 }
 

@@ -67,6 +67,12 @@ uint64_t pool_next_deadline(struct pool *p);
  * take the process down. The ns to come back at latest; 0: no need. */
 uint64_t pool_watch(struct pool *p, uint64_t now);
 
+/* The thread in this seat, which runs r, waits for somebody outside: r's time stands still until
+ * pool_resume. What is left of it, in ns; 0: it has no limit, or the seat is not that thread's any more. Any
+ * thread, a connection's lock may be held. */
+uint64_t pool_pause(struct pool *p, const struct request *r, unsigned seat);
+void pool_resume(struct pool *p, const struct request *r, unsigned seat, uint64_t left);
+
 /* Workers leave when nothing waits any more; thread_destroy runs on each. */
 void pool_leave(struct pool *p);
 /* All have left that hold a seat. */

@@ -31,6 +31,8 @@ struct request {
 	struct queue *queue;		/* pool lock: where it waits */
 	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
 
+	uint32_t credit;		/* conn lock: parts that its caller still takes */
+	bool takes_parts;
 	uint64_t end_at;		/* conn lock: where in its connection's output its reply ends */
 	uint64_t number;		/* the host's, ascending: order, and logs */
 	uint64_t deadline;		/* ns of CLOCK_MONOTONIC, 0: none */

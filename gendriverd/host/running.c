@@ -6,10 +6,15 @@
 static _Thread_local struct running here;
 
 void
-running_set(const struct request *r, unsigned seat)
+running_set(struct request *r, unsigned seat)
 {
-	here.request = r;
-	here.seat = seat;
+	here = (struct running){ .request = r, .seat = seat };
+}
+
+void
+running_cut(const char *why)
+{
+	here.cut = why;
 }
 
 struct running

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the calling thread is running right now: for gd_log, gd_cancelled and
- * gd_deadline, which a driver calls without saying who it is.
+ * What the calling thread is running right now: for gd_log, gd_cancelled, gd_part and
+ * others that a driver calls without saying who it is.
  */
 #ifndef HOST_RUNNING_H
 #define HOST_RUNNING_H
@@ -9,11 +9,13 @@
 #include "request.h"
 
 struct running {
-	const struct request *request;	/* NULL: no dispatch on this thread */
+	struct request *request;	/* NULL: no dispatch on this thread */
 	unsigned seat;
+	const char *cut;		/* why its parts ended before the last, or NULL */
 };
 
-void running_set(const struct request *r, unsigned seat);
+void running_set(struct request *r, unsigned seat);
+void running_cut(const char *why);
 struct running running_here(void);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Requests that run too long: their thread is written off, and its seat given to another; or
- * it is told to take the process down. pool.h says who answers.
+ * it is told to take the process down. pool.h says who answers. Only while it waits for its caller
+ * to take a part does a request's time stand still.
  */
 #include <stdlib.h>
 
@@ -141,6 +142,37 @@ bury(struct pool *p, struct worker *w)
 		log_worker(p, GD_INFO, "worker_back", w);
 	}
 	free(w);
+}
+
+uint64_t
+pool_pause(struct pool *p, const struct request *r, unsigned seat)
+{
+	struct seat *s = &p->seats[seat];
+	uint64_t now, left = 0;
+
+	if (!p->limited)
+		return 0;
+	now = now_ns();
+	pthread_mutex_lock(&p->lock);
+	if (s->running == r && s->until != 0 && p->dying != s) {
+		left = s->until > now ? s->until - now : 1;
+		s->until = 0;
+	}
+	pthread_mutex_unlock(&p->lock);
+	return left;
+}
+
+void
+pool_resume(struct pool *p, const struct request *r, unsigned seat, uint64_t left)
+{
+	struct seat *s = &p->seats[seat];
+
+	if (left == 0)
+		return;
+	pthread_mutex_lock(&p->lock);
+	if (s->running == r)
+		s->until = now_ns() + left;
+	pthread_mutex_unlock(&p->lock);
 }
 
 uint64_t

@@ -14,7 +14,7 @@
  * exactly one term; tuple, list and map headers are followed by the terms they
  * announce, a list of N > 0 elements then by its tail (gd_put_nil).
  *
- * Threads: a cursor or writer belongs to the thread inside dispatch.
+ * Threads: a cursor, and a reply's writer, belongs to the thread inside dispatch.
  * Format: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html
  */
 #ifndef GD_TERM_H
@@ -95,7 +95,7 @@ int gd_get_map(gd_in *in, size_t *pairs);	/* then key, value, key, value .. */
 int gd_get_raw(gd_in *in, const void **data, size_t *size);
 int gd_skip(gd_in *in);
 
-/* A writer. The fields are the host's; gd_out_init makes one of your own. */
+/* A writer. The fields are the host's. */
 #define GD_OPEN_LISTS 16
 typedef struct gd_out {
 	unsigned char *buf;
@@ -110,6 +110,13 @@ typedef struct gd_out {
 	} level[GD_OPEN_LISTS + 1];
 	size_t space;		/* where gd_put_space's bytes begin, until the next put */
 } gd_out;
+
+/* A writer of your own, empty; limit: of all its bytes, a version byte in front included. 0, or
+ * GD_ENOMEM. gd_out_free gives back its buffer. It belongs to one thread at a time. */
+int gd_out_init(gd_out *out, size_t limit);
+void gd_out_free(gd_out *out);
+/* Empty again, without an error, for the next term; a buffer of over 64 KiB is given back. */
+void gd_out_reset(gd_out *out);
 
 int gd_put_i64(gd_out *out, int64_t value);
 int gd_put_u64(gd_out *out, uint64_t value);

@@ -118,6 +118,38 @@ void gd_log(enum gd_level level, const char *fmt, ...)
 int gd_cancelled(void);
 int64_t gd_deadline(void);	/* nanoseconds of CLOCK_MONOTONIC; 0: none */
 
+/* Parts: pieces of a reply, sent ahead of it, to a caller that asked for them. */
+enum {			/* beside those of gd_term.h */
+	GD_ENOPARTS = -6,	/* nobody asked for parts */
+	GD_EGONE = -7		/* nobody takes any more of them: stop */
+};
+/* 1: inside dispatch of a call whose caller takes parts. */
+int gd_takes_parts(void);
+/* Inside dispatch only. Send the one term in `part`, which is &res->out or a writer of your
+ * own, and empty it for the next; what is in res->out at the end is the reply, nothing: `ok`.
+ *
+ * Waits while the caller has not asked for more, or has not read what it was sent (limits:
+ * unsent_bytes); hold no lock meanwhile. This time is not counted by max_run.
+ *
+ * Else a negative code, and nothing was sent and nothing has changed. GD_ENOPARTS: a cast, or a
+ * call that takes no parts; go on and reply as a whole. GD_EGONE: the caller has cancelled, or its
+ * connection ends, or it took nothing for so long as unsent_time allows; from now on always. Stop:
+ * whatever is put then, a caller that still listens gets {failed, interrupted}, or `timeout`, so that
+ * it cannot take a beginning for the whole. Others: the writer's error, GD_ETYPE where it is not
+ * one whole term, GD_ELIMIT where that is larger than a reply may be. */
+int gd_part(gd_out *part);
+
+/* Notes: terms for clients that asked for them, at any time. A note is lost on a client that is
+ * not connected, or has not read what it was sent. */
+/* Inside dispatch: a number for the connection that this request came by. Never 0; none
+ * has it again while this process lives. */
+uint64_t gd_client(void);
+/* Send the one term in `note` to this client, or with 0 to all of this host that asked for notes.
+ * How many will have it, which may be none; or negative: the writer's error, as of gd_part. `note`
+ * is empty afterwards, in any case. Any thread, from init on until destroy returns; never waits for
+ * a client. */
+int gd_note(uint64_t client, gd_out *note);
+
 /* A command with a name: callers may say it instead of the number. */
 typedef struct gd_command {
 	const char *name;	/* NULL ends the table */

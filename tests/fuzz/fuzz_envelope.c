@@ -26,6 +26,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 		code = envelope_parse(&c, data, len, &e);
 		if (code != 0 && code != ENV_BAD_ENVELOPE && code != ENV_BAD_REQUEST)
 			abort();
+		if (code == 0 && e.kind == ENV_CREDIT && e.parts == 0)
+			abort();
+		if (code == 0 && e.id > 0x7fffffff)
+			abort();
 		within(e.params, e.params_len, data, len);
 		within(e.trace, e.trace_len, data, len);
 		if (e.params != NULL && etf_check_all(&limits, e.params, e.params_len, 0) != 0)

@@ -14,17 +14,17 @@ print_hex(char *text, size_t room, const unsigned char *data, size_t len)
 	return at;
 }
 
-/* As envelopes.txt says it: kind=call id=7 cmd=1 params=.. timeout=.. key=.. trace=.. */
+/* As envelopes.txt says it: kind=call id=7 cmd=1 params=.. timeout=.. key=.. parts=.. trace=.. */
 static void
 describe(char *text, size_t room, const struct envelope *e, int code)
 {
 	static const char *const kinds[] = {
 		[ENV_CALL] = "call", [ENV_CAST] = "cast", [ENV_CANCEL] = "cancel",
-		[ENV_PING] = "ping", [ENV_GOODBYE] = "goodbye",
+		[ENV_PING] = "ping", [ENV_GOODBYE] = "goodbye", [ENV_CREDIT] = "credit", [ENV_NOTES] = "notes",
 	};
 	size_t at = (size_t)snprintf(text, room, "kind=%s", kinds[e->kind]);
 
-	if (e->kind != ENV_CAST && e->kind != ENV_GOODBYE)
+	if (e->kind != ENV_CAST && e->kind != ENV_GOODBYE && e->kind != ENV_NOTES)
 		at += (size_t)snprintf(text + at, room - at, " id=%u", e->id);
 	if (code != 0)
 		return;
@@ -38,6 +38,10 @@ describe(char *text, size_t room, const struct envelope *e, int code)
 		at += (size_t)snprintf(text + at, room - at, " timeout=%u", e->timeout_ms);
 	if (e->has_key)
 		at += (size_t)snprintf(text + at, room - at, " key=%u", e->key);
+	if (e->parts > 0)
+		at += (size_t)snprintf(text + at, room - at, " parts=%u", e->parts);
+	if (e->kind == ENV_NOTES)
+		at += (size_t)snprintf(text + at, room - at, " wanted=%s", e->notes ? "true" : "false");
 	if (e->trace != NULL) {
 		at += (size_t)snprintf(text + at, room - at, " trace=");
 		print_hex(text + at, room - at, e->trace, e->trace_len);

@@ -240,7 +240,14 @@ messages() ->
      {"cast", {cast, 1}, Fixed("kind=cast cmd=1")},
      {"cast with params", {cast, 1, <<"p">>}, With("kind=cast cmd=1", <<"p">>, "")},
      {"cast with a key", {cast, 1, <<"p">>, #{key => 9}}, With("kind=cast cmd=1", <<"p">>, " key=9")},
+     {"call that takes parts", {call, 1, 2, x, #{parts => 1, key => 3}}, With("kind=call id=1 cmd=2", x, " key=3 parts=1")},
+     {"call that takes all parts", {call, 1, 2, x, #{parts => 16#ffffffff}}, With("kind=call id=1 cmd=2", x, " parts=4294967295")},
+     {"cast with parts", {cast, 1, x, #{parts => 5}}, With("kind=cast cmd=1", x, " parts=5")},
      {"cancel", {cancel, 65536}, Fixed("kind=cancel id=65536")},
+     {"credit", {credit, 7, 1}, Fixed("kind=credit id=7 parts=1")},
+     {"credit, largest numbers", {credit, 16#7fffffff, 16#ffffffff}, Fixed("kind=credit id=2147483647 parts=4294967295")},
+     {"notes", {notes, true}, Fixed("kind=notes wanted=true")},
+     {"no notes", {notes, false}, Fixed("kind=notes wanted=false")},
      {"ping", {ping, 3}, Fixed("kind=ping id=3")},
      {"goodbye", {goodbye, done}, Fixed("kind=goodbye")}].
 
@@ -264,6 +271,11 @@ bad_envelopes() ->
      {"cancel: id -1", {cancel, -1}}, {"cancel of three", {cancel, 1, 2}}, {"cancel alone", {cancel}},
      {"ping: id 2^31", {ping, 16#80000000}}, {"ping: id is a binary", {ping, <<1>>}}, {"ping of three", {ping, 1, 2}},
      {"goodbye: a number", {goodbye, 1}}, {"goodbye of three", {goodbye, done, 1}},
+     {"credit of 0", {credit, 1, 0}}, {"credit of 2^32", {credit, 1, 1 bsl 32}}, {"credit of -1", {credit, 1, -1}},
+     {"credit of an atom", {credit, 1, all}}, {"credit: id 2^31", {credit, 16#80000000, 1}},
+     {"credit of two", {credit, 1}}, {"credit of four", {credit, 1, 1, 1}},
+     {"notes: 1", {notes, 1}}, {"notes: maybe", {notes, maybe}}, {"notes of three", {notes, true, 1}}, {"notes alone", {notes}},
+     {"a part", {part, 1, ok}}, {"a note", {note, ok}},
      {"a reply", {reply, 1, ok}}, {"hello again", {hello, 1, <<"sum">>, #{}}}].
 
 bad_requests() ->
@@ -276,6 +288,9 @@ bad_requests() ->
      {"call: timeout infinity", {call, 7, 1, [], #{timeout => infinity}}, "kind=call id=7"},
      {"call: key 2^32", {call, 7, 1, [], #{key => 1 bsl 32}}, "kind=call id=7"},
      {"call: key is a tuple", {call, 7, 1, [], #{key => {1}}}, "kind=call id=7"},
+     {"call: parts 0", {call, 7, 1, [], #{parts => 0}}, "kind=call id=7"},
+     {"call: parts 2^32", {call, 7, 1, [], #{parts => 1 bsl 32}}, "kind=call id=7"},
+     {"call: parts infinity", {call, 7, 1, [], #{parts => infinity}}, "kind=call id=7"},
      {"call: trace is a string", {call, 7, 1, [], #{trace => "t"}}, "kind=call id=7"},
      {"call: trace is bits", {call, 7, 1, [], #{trace => <<1:1>>}}, "kind=call id=7"},
      {"cast: command 2^30", {cast, 1 bsl 30}, "kind=cast"}, {"cast: command is an atom", {cast, x, []}, "kind=cast"},
@@ -303,6 +318,7 @@ protocol() ->
      {"client", {call, 0, 1}}, {"client", {call, 1, 1, [1, 2, 3, 4]}},
      {"client", {call, 2, 1, [1, 2, 3, 4], #{timeout => 5000, key => 7, trace => <<"t">>}}},
      {"client", {cast, 2}}, {"client", {cast, 2, {a, 1}}}, {"client", {cast, 2, {a, 1}, #{key => 7}}},
+     {"client", {call, 3, 1, [], #{parts => 16}}}, {"client", {credit, 3, 8}}, {"client", {notes, true}},
      {"client", {cancel, 2}}, {"client", {ping, 3}}, {"client", {goodbye, done}},
      {"host", {reply, 0, {ok, 10.0}}}, {"host", {failed, 1, overloaded}}, {"host", {pong, 3}},
      {"host", {part, 2, [1]}}, {"host", {note, {changed, 1}}}, {"host", {goodbye, draining}}].
