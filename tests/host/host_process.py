@@ -57,6 +57,10 @@ class Peer:
         assert body is not None, "end of file in mid-frame"
         return etf.decode(body)
 
+    def unread(self, data: bytes) -> None:
+        """Take back what was received from the socket itself, before anything else was."""
+        self._buffer = data + self._buffer
+
     def receive_all(self) -> list[Any]:
         """Every frame up to the end of file."""
         frames = []
