@@ -4,6 +4,10 @@
     async with gendriverd.client.open_client("tcp://127.0.0.1:9900", "sum") as client:
         assert await client.call("sum", [1, 2, 3, 4]) == (Atom("ok"), 10.0)
 
+    async with client.stream("rows", window=16) as rows:  # of a driver that sends parts
+        async for row in rows:
+            ...
+
 Terms are Python values by the table in `gendriverd.etf`. What the driver answers is the return value, its `{error,
 Atom}` too; the service's own word is `Failed`.
 """
@@ -25,10 +29,12 @@ from gendriverd.client.outcomes import (
 )
 from gendriverd.client.sync import Client as SyncClient
 from gendriverd.client.sync import connect
+from gendriverd.client.sync_stream import Stream
 from gendriverd.etf import Atom, BitString, ImproperList, Opaque, Term
 
 if TYPE_CHECKING:
     from gendriverd.client.multiplexed import Client, open_client
+    from gendriverd.client.parts import Parts
 
 __all__ = [
     "Atom",
@@ -41,7 +47,9 @@ __all__ = [
     "FailedReason",
     "ImproperList",
     "Opaque",
+    "Parts",
     "Refused",
+    "Stream",
     "SyncClient",
     "Term",
     "UnknownCommand",
@@ -54,6 +62,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """trio is only imported by those who use it."""
+    if name == "Parts":
+        from gendriverd.client.parts import Parts
+
+        return Parts
     if name in ("Client", "open_client"):
         from gendriverd.client import multiplexed
 

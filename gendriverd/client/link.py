@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import trio
@@ -14,6 +15,7 @@ from gendriverd.client.protocol import (
     Answered,
     Goodbye,
     Greeted,
+    Part,
     Ponged,
     ProtocolError,
     Receiver,
@@ -48,6 +50,30 @@ class Pending:
             self.answered.set()
 
 
+@dataclass(slots=True, eq=False)
+class Streaming(Pending):
+    """A call whose parts are read one by one."""
+
+    window: int = 1  # no more of them wait here: no more were asked for
+    parts: deque[Term] = field(default_factory=deque)
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def take(self, part: Part) -> None:
+        """One that is no term we take ends it. ProtocolError: it was not asked for."""
+        if len(self.parts) >= self.window:
+            raise ProtocolError(f"part {self.window + 1} of a call that asked for {self.window}")
+        if part.failed is not None:
+            self.end(None, part.failed)
+        elif not self.answered.is_set():
+            self.parts.append(part.term)
+            self.changed.set()
+
+    def end(self, term: Term, failed: FailedReason | None) -> None:
+        """As of any call."""
+        Pending.end(self, term, failed)
+        self.changed.set()
+
+
 class Link:
     """A connection whose handshake is done; `run` serves it until it ends."""
 
@@ -61,18 +87,34 @@ class Link:
         self._receiver = receiver
         self._goodbye: str | None = None
         self._ids = 0
+        self._streams = 0  # of those pending
         self._out = bytearray()
         self._written = self._handed = 0  # bytes: appended so far; given to the socket
         self._wake = trio.Event()
 
     def begin(self) -> tuple[int, Pending]:
         """An id that is not in flight, and its place."""
+        pending = Pending(self._written)
+        return self._place(pending), pending
+
+    def begin_stream(self, window: int) -> tuple[int, Streaming]:
+        """The same for a call that takes parts."""
+        pending = Streaming(self._written, window=window)
+        self._streams += 1
+        return self._place(pending), pending
+
+    def _place(self, pending: Pending) -> int:
         while self._ids in self.pending:
             self._ids = (self._ids + 1) & protocol.ID_MAX
         call_id = self._ids
         self._ids = (self._ids + 1) & protocol.ID_MAX
-        pending = self.pending[call_id] = Pending(self._written)
-        return call_id, pending
+        self.pending[call_id] = pending
+        return call_id
+
+    def forget(self, call_id: int) -> None:
+        """It was never sent."""
+        if isinstance(self.pending.pop(call_id), Streaming):
+            self._streams -= 1
 
     def write(self, frame: bytes) -> None:
         """Leaves with the next send, together with all that waits."""
@@ -86,7 +128,10 @@ class Link:
         return self._written - self._handed
 
     def finish(self) -> None:
-        """Nothing more will be asked: half-close when all that was written is out. Answers still come."""
+        """Nothing more will be asked: half-close when all that was written is out. Answers still come.
+
+        Streams come to their end before: behind a half-close no credit is read.
+        """
         self._leave()
         self._wake.set()
 
@@ -119,7 +164,7 @@ class Link:
             try:
                 if batch:
                     await self._stream.send_all(batch)
-                if self.leaving.is_set() and not self._out:
+                if self.leaving.is_set() and not self._out and not self._streams:
                     await self._stream.send_eof()
                     return
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -140,6 +185,9 @@ class Link:
         match event:
             case Answered(call_id, term, failed):
                 self._end(call_id, term, failed)
+            case Part(call_id):
+                if isinstance(pending := self.pending.get(call_id), Streaming):
+                    pending.take(event)
             case Ponged(call_id):
                 self._end(call_id, None, None)
             case Goodbye("draining"):
@@ -155,6 +203,9 @@ class Link:
         if (pending := self.pending.pop(call_id, None)) is not None:
             self.was_useful = True
             pending.end(term, failed)
+            if isinstance(pending, Streaming):
+                self._streams -= 1
+                self._wake.set()
 
 
 async def open_link(url: str, instance: str, key: Key | None) -> Link:

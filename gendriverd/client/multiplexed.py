@@ -13,8 +13,10 @@ import trio
 from gendriverd.auth import Key
 from gendriverd.client import protocol
 from gendriverd.client.commands import command_number
+from gendriverd.client.credit import credit_of
 from gendriverd.client.link import Link, Pending, open_link
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, Unreachable
+from gendriverd.client.parts import Parts
 from gendriverd.client.protocol import Welcome
 from gendriverd.etf import Term
 
@@ -74,12 +76,8 @@ class Client:
         that the host would not take; nothing was sent.
         """
         until = trio.current_time() + timeout if timeout is not None else None
-        link = await self._usable_link(until, keyed=key is not None)
+        link = await self._roomy_link(until, keyed=key is not None)
         number = command_number(cmd, link.welcome)
-        if len(link.pending) >= min(self._options.max_in_flight, link.welcome.in_flight):
-            raise Failed("overloaded")
-        if link.unsent > self._options.max_unsent:
-            raise Failed("overloaded")
         left = None if until is None else until - trio.current_time()
         call_id, pending = link.begin()
         try:
@@ -88,10 +86,43 @@ class Client:
                 protocol.call(call_id, number, [] if params is None else params, opts), link.welcome
             )
         except BaseException:
-            del link.pending[call_id]  # it was never sent
+            link.forget(call_id)
             raise
         link.write(frame)
         return await self._answer(link, call_id, pending, left)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        cmd: int | str,
+        params: Term = None,
+        *,
+        window: int = 16,
+        key: int | None = None,
+        trace: bytes | None = None,
+    ) -> AsyncIterator[Parts]:
+        """The parts that a call yields: `async with client.stream("rows") as rows: async for row in rows: ..`.
+
+        The driver is at most `window` parts ahead. After the last, `rows.result` is what `call` would have returned.
+        Raises as `call` does, and so does the iteration. Left before the end, the call is cancelled.
+        """
+        first = credit_of(window)
+        link = await self._roomy_link(None, keyed=key is not None)
+        number = command_number(cmd, link.welcome)
+        call_id, pending = link.begin_stream(first)
+        try:
+            frame = protocol.call(
+                call_id, number, [] if params is None else params, protocol.options(None, key, trace, parts=first)
+            )
+            link.write(protocol.fitting(frame, link.welcome))
+        except BaseException:
+            link.forget(call_id)
+            raise
+        try:
+            yield Parts(link, call_id, pending, window)
+        finally:
+            if call_id in link.pending:  # the id stays taken until its final frame
+                link.write(protocol.cancel(call_id))
 
     async def cast(
         self, cmd: int | str, params: Term = None, *, key: int | None = None, trace: bytes | None = None
@@ -139,6 +170,15 @@ class Client:
         if not pending.answered.is_set():
             raise CallTimeout("no answer within the call's time")
         return pending.result()
+
+    async def _roomy_link(self, until: float | None, *, keyed: bool) -> Link:
+        """A usable link, if it takes another call. Failed('overloaded')"""
+        link = await self._usable_link(until, keyed=keyed)
+        if len(link.pending) >= min(self._options.max_in_flight, link.welcome.in_flight):
+            raise Failed("overloaded")
+        if link.unsent > self._options.max_unsent:
+            raise Failed("overloaded")
+        return link
 
     async def _usable_link(self, until: float | None, *, keyed: bool = False) -> Link:
         """Where a request may be written now, without a checkpoint in between."""

@@ -46,7 +46,9 @@ _NOT_BEGUN: dict[str | None, FailedReason] = {
     "bad_envelope": "not_run",
     "duplicate_id": "not_run",
 }
-_REPLY_ID = re.compile(rb"\x83h\x03w\x05reply(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)
+CREDIT_MAX = (1 << 32) - 1
+_ID_OF = re.compile(rb"\x83h\x03w(?:\x05reply|\x04(?P<part>part))(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)
+_NOTE = b"\x83h\x02w\x04note"
 
 
 class ProtocolError(Exception):
@@ -91,6 +93,15 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of what a call yields, ahead of its final frame; or it is not a term that Python takes."""
+
+    id: int
+    term: Term
+    failed: FailedReason | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ponged:
     """Answer to a ping."""
 
@@ -104,7 +115,7 @@ class Goodbye:
     reason: str
 
 
-Event = Greeted | Welcome | RefusedBy | Answered | Ponged | Goodbye
+Event = Greeted | Welcome | RefusedBy | Answered | Part | Ponged | Goodbye
 
 
 class Receiver:
@@ -148,9 +159,12 @@ class Receiver:
         try:
             term = etf.decode(frame, REPLY_LIMITS)
         except EtfError as exc:
-            if (head := _REPLY_ID.match(frame)) is None:
+            if frame.startswith(_NOTE):
+                return None
+            if (head := _ID_OF.match(frame)) is None:
                 raise ProtocolError(f"a frame that is no term: {exc}") from None
-            return Answered(int.from_bytes(head["small"] or head["large"], "big"), None, "undecodable")
+            call_id = int.from_bytes(head["small"] or head["large"], "big")
+            return (Part if head["part"] else Answered)(call_id, None, "undecodable")
         match term:
             case (Atom("reply"), int(call_id), answer):
                 return Answered(call_id, answer, None)
@@ -160,7 +174,9 @@ class Receiver:
                 return Ponged(ping_id)
             case (Atom("goodbye"), Atom(reason)):
                 return Goodbye(str(reason))
-            case (Atom("part" | "note"), *_):
+            case (Atom("part"), int(call_id), piece):
+                return Part(call_id, piece, None)
+            case (Atom("note"), _):
                 return None  # nobody asked for it
         raise ProtocolError(f"a frame of no known kind: {term!r:.80}")
 
@@ -220,8 +236,11 @@ def _welcome(about: dict[Any, Any]) -> Welcome:
 # --- frames to send ----------------------------------------------------------
 
 
-def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict[Term, Term]:
-    """A request's options; timeout in seconds is the time left. Failed('bad_request'): a key out of range."""
+def options(timeout: float | None, key: int | None, trace: bytes | None, parts: int | None = None) -> dict[Term, Term]:
+    """A request's options; timeout in seconds is the time left. Failed('bad_request'): a key out of range.
+
+    `parts`: it takes streamed ones, and so many at first.
+    """
     opts: dict[Term, Term] = {}
     if timeout is not None and timeout != math.inf:
         opts[Atom("timeout")] = int(min(max(0.0, timeout * 1000), 0xFFFFFFFF))
@@ -231,6 +250,8 @@ def options(timeout: float | None, key: int | None, trace: bytes | None) -> dict
         opts[Atom("key")] = key
     if trace is not None:
         opts[Atom("trace")] = trace
+    if parts is not None:
+        opts[Atom("parts")] = parts
     return opts
 
 
@@ -249,6 +270,11 @@ def cast(cmd: int, params: Term, opts: dict[Term, Term]) -> bytes:
 def cancel(call_id: int) -> bytes:
     """{cancel, Id}"""
     return etf.frame((Atom("cancel"), call_id))
+
+
+def credit(call_id: int, more: int) -> bytes:
+    """{credit, Id, N}"""
+    return etf.frame((Atom("credit"), call_id, more))
 
 
 def ping(ping_id: int) -> bytes:

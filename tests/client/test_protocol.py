@@ -21,6 +21,7 @@ from gendriverd.client.protocol import (
     Event,
     Goodbye,
     Greeted,
+    Part,
     Ponged,
     ProtocolError,
     Receiver,
@@ -44,6 +45,7 @@ ANSWERS = [
 EVENTS: list[Event] = [
     Answered(0, "ok", None),
     Answered(1, None, "crashed"),
+    Part(0, b"x", None),
     Ponged(2),
     Answered(3, list(range(1000)), None),
     Goodbye("host_died"),
@@ -136,6 +138,17 @@ def test_a_reply_that_cannot_be_decoded_is_that_calls_outcome(call_id: int) -> N
     head = etf.encode((Atom("reply"), call_id, []))[:-1]
     body = head + b"o\0\1\0\0\0" + bytes(1 << 16)  # an integer of 64 KiB
     assert list(welcomed().receive(struct.pack(">I", len(body)) + body)) == [Answered(call_id, None, "undecodable")]
+
+
+@pytest.mark.parametrize("call_id", [0, 255, 256, 2**31 - 1])
+def test_a_part_that_cannot_be_decoded_is_that_calls_trouble(call_id: int) -> None:
+    body = etf.encode((Atom("part"), call_id, []))[:-1] + b"o\0\1\0\0\0" + bytes(1 << 16)
+    assert list(welcomed().receive(struct.pack(">I", len(body)) + body)) == [Part(call_id, None, "undecodable")]
+
+
+def test_a_note_that_cannot_be_decoded_is_nobodys() -> None:
+    body = etf.encode((Atom("note"), []))[:-1] + b"o\0\1\0\0\0" + bytes(1 << 16)
+    assert list(welcomed().receive(struct.pack(">I", len(body)) + body)) == []
 
 
 def test_a_reply_may_be_as_deep_as_a_request() -> None:
