@@ -115,7 +115,6 @@ conns_give_up(void)
 			conn_put_failed(c, r->id, "interrupted");
 		}
 		ids_free(&c->calls);
-		conn_stir(c);
 		if (c->state == CONN_CLOSING)
 			conn_put_goodbye(c, c->reason);
 		conn_flush(c);

@@ -15,15 +15,15 @@
 
 #define MS 1000000ull		/* ns */
 
-/* Why no part of r is sent any more, or NULL. Lock held. */
+/* Why no part of r is sent any more, or NULL. Cancelled is also who was answered already: by the
+ * loop, when its thread was written off or the host gives up. Lock held. */
 static const char *
-over(struct conn *c, const struct request *r)
+over(const struct conn *c, const struct request *r)
 {
-	if (c->generation != r->generation || ids_find(&c->calls, r->id) != r || c->broken)
-		return "interrupted";
-	if (atomic_load_explicit(&r->cancelled, memory_order_relaxed))
-		return "interrupted";
-	return r->credit == 0 && c->last ? "interrupted" : NULL;
+	bool gone = c->generation != r->generation || c->broken
+	    || atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+
+	return gone || (r->credit == 0 && c->last) ? "interrupted" : NULL;
 }
 
 static bool

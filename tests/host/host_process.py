@@ -61,6 +61,10 @@ class Peer:
         """Take back what was received from the socket itself, before anything else was."""
         self._buffer = data + self._buffer
 
+    def has_more(self) -> bool:
+        """Something has come that was not received."""
+        return bool(self._buffer) or bool(select.select([self.sock], [], [], 0)[0])
+
     def receive_all(self) -> list[Any]:
         """Every frame up to the end of file."""
         frames = []

@@ -85,10 +85,12 @@ def test_credit_that_is_given_one_by_one_is_used_one_by_one(host: HostFactory) -
     assert peer.receive() == reply(1)
 
 
-def test_credit_stays_at_its_most(host: HostFactory) -> None:
-    peer = host("streams").connect()
-    peer.send(stream(1, 1, parts(300)), credit(1, ALL), credit(1, ALL))
-    assert len(receive(peer, 301)) == 301
+def test_credit_stays_at_its_most(host: HostFactory, gate: Gate) -> None:
+    peer = host("streams", settings={"gate": str(gate.path)}).connect()
+    peer.send(stream(1, ALL, GATE, parts(3)), credit(1, 1))
+    assert synced(peer) == []
+    gate.open()
+    assert receive(peer, 4) == [part(1, 0), part(1, 1), part(1, 2), reply(1)]
 
 
 def test_credit_may_follow_its_call_at_once(host: HostFactory, gate: Gate) -> None:
@@ -231,6 +233,18 @@ def test_a_client_that_has_half_closed_gets_what_it_gave_credit_for(host: HostFa
     peer.send(stream(1, 2, parts(100)), credit(1, 98))
     peer.done_sending()
     assert peer.receive_all() == [*(part(1, number) for number in range(100)), reply(1)]
+
+
+def test_credit_that_waits_to_be_read_counts_behind_a_half_close(host: HostFactory) -> None:
+    """What the client has not read holds it up."""
+    process = host("streams", unsent_bytes=1_000)
+    peer = process.connect(tcp=True)
+    peer.send(stream(1, 1, parts(3, 4_000_000)))
+    first = peer.sock.recv(1)
+    peer.send(credit(1, 1), credit(1, 1))
+    peer.done_sending()
+    peer.unread(first)
+    assert peer.receive_all() == [*[part(1, bytes(4_000_000))] * 3, reply(1)]
 
 
 def test_a_client_that_half_closes_short_of_credit_is_told_that_parts_are_missing(host: HostFactory) -> None:
