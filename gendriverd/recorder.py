@@ -43,7 +43,7 @@ _SLOT = struct.Struct("<QQQQQQIIIIII")
 _WORD_AT, _PARAMS_AT = 48, 72
 _INLINE = 183
 _STATE, _SEAT_SHIFT, _TAG_SHIFT = 7, 3, 13
-_CALL, _ABANDONED, _TOLD = 1, 2, 4
+_CALL, _ABANDONED, _TOLD, _PARTS = 1, 2, 4, 8
 _WHOLE, _BEHIND, _SENDING, _SENT_SHIFT = 1, 2, 4, 3
 _SENDING_WHOLE = 0x80000000
 _MASK = (1 << 64) - 1
@@ -79,6 +79,7 @@ class Request:
     end_at: int  # of a DONE one: the byte of its connection's output at which its reply ends, modulo 2**32
     abandoned: bool = False  # its thread was written off, and runs it yet; the caller is told `timeout`
     told: bool = False  # and that has left
+    parts: bool = False  # its caller takes streamed ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,7 @@ class Recorder:
             end_at if state is State.DONE else 0,
             bool(flags & _ABANDONED),
             bool(flags & _TOLD),
+            bool(flags & _PARTS),
         )
 
     def _check(self, number: int, conn: int, command: int, id_: int) -> int:

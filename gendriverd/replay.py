@@ -29,6 +29,7 @@ from gendriverd.reports import Report, find
 from gendriverd.start import Plan, start_message
 
 MESSAGE_MAX = 64 * 1024
+PART = b"\x83h\3w\4part"
 UNDER: dict[str, Sequence[str]] = {
     "gdb": ("gdb", "-q", "--batch", "-ex", "run", "-ex", "backtrace full", "-ex", "info registers", "--args"),
     "valgrind": ("valgrind", "--error-exitcode=99", "--track-origins=yes"),
@@ -83,7 +84,7 @@ def _as_it_was(report: Report) -> str | None:
 
 
 def _frame(report: Report) -> bytes:
-    """The request as it came, but for its id and options."""
+    """The request as it came, but for its id and options; where it took parts, it takes them all."""
     culprit = report.get("culprit")
     if culprit is None:
         raise ReplayError(f"{report.get('id')} names no request: {report.get('culprit_unknown')}")
@@ -92,7 +93,9 @@ def _frame(report: Report) -> bytes:
             f"{report.get('id')} holds no bytes of its request ({culprit.get('params_bytes')} bytes):"
             ' only with [daemon] reports = "full" they are kept, up to 1 MiB'
         )
-    body = b"\x83h\4w\4calla\0b" + struct.pack(">i", culprit["command"]) + base64.b64decode(culprit["params"])
+    options = etf.encode({Atom("parts"): 0xFFFFFFFF} if culprit.get("parts") else {})[1:]
+    params = base64.b64decode(culprit["params"])
+    body = b"\x83h\5w\4calla\0b" + struct.pack(">i", culprit["command"]) + params + options
     return struct.pack(">I", len(body)) + body
 
 
@@ -149,9 +152,13 @@ def _hear(control: socket.socket, wanted: str, until: float) -> None:
 
 
 def _until_answered(client: socket.socket, until: float) -> bytes:
-    """A whole frame without its length; empty: the end came first."""
+    """The first frame that is no part, without its length; empty: the end came first."""
     data = b""
-    while len(data) < 4 or len(data) < 4 + struct.unpack(">I", data[:4])[0]:
+    while True:
+        while len(data) >= 4 and len(data) >= (end := 4 + struct.unpack(">I", data[:4])[0]):
+            frame, data = data[4:end], data[end:]
+            if not frame.startswith(PART):
+                return frame
         client.settimeout(max(0.1, until - time.monotonic()))
         try:
             chunk = client.recv(1 << 20)
@@ -162,7 +169,6 @@ def _until_answered(client: socket.socket, until: float) -> bytes:
         if not chunk:
             return b""
         data += chunk
-    return data[4 : 4 + struct.unpack(">I", data[:4])[0]]
 
 
 def _end(process: subprocess.Popen[bytes]) -> int | None:

@@ -163,6 +163,7 @@ def _request(request: Request, names: Mapping[str, int], peers: Mapping[int, str
         "running_ms": round(max(0, now - started) / 1e6, 3),
         "params_bytes": request.params_len,
         "abandoned": request.abandoned,
+        "parts": request.parts,
     }
 
 

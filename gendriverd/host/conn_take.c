@@ -46,7 +46,7 @@ set_options(struct request *r, struct conn *c, const struct envelope *e, bool sy
 	r->record->conn = c->number;
 	r->record->id = e->id;
 	r->record->cmd = (uint32_t)e->cmd;
-	r->record->flags = syn ? SLOT_CALL : 0;
+	r->record->flags = syn ? SLOT_CALL | (e->parts > 0 ? SLOT_PARTS : 0) : 0;
 	r->record->started_at = 0;
 	r->record->queued_at = conns.taken_at;
 	r->slot = c->slot;

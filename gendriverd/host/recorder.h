@@ -47,6 +47,7 @@ enum slot_state { SLOT_FREE, SLOT_QUEUED, SLOT_RUNNING, SLOT_DONE };
 #define SLOT_CALL 1u		/* a call; else a cast */
 #define SLOT_ABANDONED 2u	/* its thread was written off, and runs it yet; the caller is told `timeout` */
 #define SLOT_TOLD 4u		/* and that has left: nobody waits for this one any more */
+#define SLOT_PARTS 8u		/* its caller takes parts */
 
 struct slot {
 	uint64_t number;	/* the host's, ascending */

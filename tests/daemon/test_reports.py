@@ -19,7 +19,10 @@ import pytest
 
 from gendriverd import cli, etf, reports
 from gendriverd.cflags import cflags
+from gendriverd.client import Failed, connect
 from running_daemon import RunningDaemon
+from streams import SEGV as STREAM_SEGV
+from streams import parts
 from test_crash import BLOCK, ECHO, KNOWN, SEGV, UNKNOWN, WAITING, call, failed, heard_to_the_end, welcomed
 
 Daemon = Callable[..., RunningDaemon]
@@ -113,6 +116,22 @@ def test_the_request_can_be_replayed_alone(
     assert 'it did not crash: {ok,[1,#{<<"a">> => <<"xxx' in capfd.readouterr().out
     assert cli.main([*again, "--driver", "/nowhere.so"]) == 1
     assert "refuses the driver: /nowhere.so" in capfd.readouterr().err
+
+
+def test_a_request_that_crashed_in_mid_stream_takes_parts_again(
+    daemon: Daemon, drivers: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    driver = drivers / "test/streams.so"
+    running = daemon({"x": {"driver": driver}}, settings={"reports": "full"})
+    with connect(running.tcp_url, "x") as client, client.stream("run", [parts(3), STREAM_SEGV]) as stream:
+        assert [next(stream) for _ in range(3)] == [0, 1, 2]
+        with pytest.raises(Failed, match="crashed"):
+            next(stream)
+    running.wait_event("report_written")
+    again = ["replay", "last", "--config", str(tmp_path / "daemon-1/gendriverd.toml")]
+    assert cli.main(again) == 1
+    assert "it crashed again" in capfd.readouterr().out
+    assert cli.main([*again, "--driver", str(drivers / "echo.so")]) == 0
 
 
 @pytest.mark.parametrize(("tool", "shows"), [("gdb", "segv"), ("valgrind", "Invalid write")])
