@@ -2,7 +2,9 @@
 """The Erlang suites that need a real daemon, against one that is started here, on OTP 25 and on OTP 28."""
 
 import re
+import shlex
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +74,20 @@ def test_a_daemon_with_keys_serves_the_erlang_client_that_proves_one(
         "GENDRIVERD_OPEN_URL": daemon(wanted).tcp_url,
     }
     assert passed(runtime.suites("keys_SUITE", cwd=tmp_path, seconds=DEADLINE, **urls)) == (5, 5)
+
+
+def test_streams_and_notes_come_from_a_real_host(
+    daemon: Callable[..., RunningDaemon], drivers: Path, tmp_path: Path, runtime: Runtime
+) -> None:
+    driver = drivers / "test/streams.so"
+    running = daemon(
+        {"streams": {"driver": driver, "threads": 8}, "ticks": {"driver": driver, "settings": {"ticks": "1"}}},
+        settings={"drain_timeout": "60s"},
+    )
+    reload = [sys.executable, "-m", "gendriverd", "reload", "streams", "--admin", running.admin]
+    urls = {"GENDRIVERD_URL": running.tcp_url, "GENDRIVERD_RELOAD": shlex.join(reload)}
+    ok, of = passed(runtime.suites("streams_SUITE", cwd=tmp_path, seconds=DEADLINE, **urls))
+    assert ok == of
 
 
 def test_clients_own_suites_pass_on_the_newest_release(otp28: Runtime, tmp_path: Path) -> None:
