@@ -299,3 +299,18 @@ to_a_port(File) ->
     {ok, {_, [{imports, Imports}]}} = beam_lib:chunks(File, [imports]),
     [Name || {Module, Name, _} <- Imports,
              {Module, Name} =:= {erlang, port_command} orelse Module =:= prim_inet].
+
+%%% Parameters
+
+large_binaries_are_not_copied_test() ->
+    Large = crypto:strong_rand_bytes(1 bsl 20),
+    #request{params = Pieces, size = Size} = gen_driver_params:request({put, [Large, a], Large}),
+    %% The same two references to one binary, and nothing else of that size.
+    {binary, Held} = process_info(self(), binary),
+    ?assertEqual(1, length(lists:usort([Id || {Id, Bytes, _} <- Held, Bytes >= 1 bsl 20]))),
+    ?assertEqual(Size, iolist_size(Pieces)),
+    ?assertEqual({put, [Large, a], Large}, binary_to_term(iolist_to_binary([131, Pieces]))).
+
+parameters_are_encoded_whole_test_() ->
+    [?_assertEqual(Term, binary_to_term(iolist_to_binary([131, (gen_driver_params:request(Term))#request.params])))
+     || Term <- [[], a, <<>>, <<0:65536>>, <<0:65600>>, <<1:65537>>, {<<0:80000>>, "x", <<2:90000>>}, lists:seq(1, 5000)]].

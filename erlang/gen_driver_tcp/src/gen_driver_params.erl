@@ -18,6 +18,8 @@
 
 -define(VERSION, 131).
 -define(SMALL, 250).
+%% Up to so many bytes one copy costs less than to keep the pieces apart.
+-define(COPIED, 8192).
 %% What an envelope with all options adds, its trace not counted: bytes, levels, terms.
 -define(ENVELOPE, 80).
 -define(LEVELS, 1).
@@ -30,19 +32,30 @@
 %% @doc A request with these parameters, and all else still to be said.
 -spec request(term()) -> #request{}.
 request(Term) ->
-    <<?VERSION, Encoded/binary>> = term_to_binary(Term),
-    case byte_size(Encoded) of
+    Encoded = encoded(Term),
+    case iolist_size(Encoded) of
         Size when Size =< ?SMALL -> #request{params = Encoded, size = Size};
         Size -> #request{params = Encoded, size = Size, shape = shape(Term)}
     end.
 
+%% Large binaries are not copied: they go from the caller to the socket as they are.
+encoded(Term) ->
+    case erlang:external_size(Term) =< ?COPIED of
+        true ->
+            <<?VERSION, Encoded/binary>> = term_to_binary(Term),
+            Encoded;
+        false ->
+            [<<?VERSION, First/binary>> | Rest] = erlang:term_to_iovec(Term),
+            [First | Rest]
+    end.
+
 %% @doc Whether a host with these limits takes parameters of that shape, with so many bytes of other options.
--spec fits(none | binary(), shape(), Trace :: non_neg_integer(), Limits) -> boolean() when
+-spec fits(gen_driver_proto:params(), shape(), Trace :: non_neg_integer(), Limits) -> boolean() when
     Limits :: #{frame | depth | terms | bignum | in_flight | in_flight_bytes => pos_integer()}.
 fits(none, _Shape, Trace, Limits) ->
     fits(<<>>, small, Trace, Limits);
 fits(Encoded, Shape, Trace, Limits) ->
-    byte_size(Encoded) + Trace + ?ENVELOPE =< limit(frame, Limits)
+    iolist_size(Encoded) + Trace + ?ENVELOPE =< limit(frame, Limits)
         andalso fits(Encoded, Shape, limit(depth, Limits) - ?LEVELS, limit(terms, Limits) - ?TERMS, limit(bignum, Limits)).
 
 fits(Encoded, small, Depth, Terms, Bignum) ->

@@ -15,7 +15,7 @@
 -type id() :: 0..16#7fffffff.
 -type command() :: 0..16#3fffffff.
 %% A term in External Term Format without its version byte.
--type params() :: none | binary().
+-type params() :: none | iodata().
 -type options() :: #{timeout => 0..16#ffffffff, key => 0..16#ffffffff, trace => binary(), parts => 1..16#ffffffff}.
 
 -type not_run() :: overloaded | expired | cancelled | draining | unavailable | not_run
