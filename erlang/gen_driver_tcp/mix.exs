@@ -19,5 +19,5 @@ defmodule GenDriverTcp.MixProject do
     ]
   end
 
-  def application, do: [extra_applications: [:crypto]]
+  def application, do: [mod: @keys[:mod], registered: @keys[:registered], extra_applications: [:crypto]]
 end

@@ -11,7 +11,7 @@
 %% gen_driver_tcp's functions; `gen_server:call' passes no code of ours on the caller's side.
 -module(gen_driver_telemetry).
 
--export([is_there/0, link_up/1, link_down/2, cast_dropped/3, call/4]).
+-export([is_there/0, link_up/1, link_down/2, cast_dropped/3, call/4, called/3]).
 
 %% @doc Whether anybody could listen.
 -spec is_there() -> boolean().
@@ -38,6 +38,14 @@ cast_dropped(Instance, Count, Reason) ->
 call(Began, Client, Command, Outcome) ->
     execute([gen_driver, call, stop], #{duration => erlang:monotonic_time() - Began},
             #{client => Client, command => Command, outcome => brief(Outcome)}).
+
+%% @doc Make a call, say so, and give its result.
+-spec called(term(), gen_driver_tcp:command(), fun(() -> gen_driver_caller:outcome())) -> term().
+called(Client, Command, Call) ->
+    Began = erlang:monotonic_time(),
+    Outcome = Call(),
+    ok = call(Began, Client, Command, Outcome),
+    gen_driver_caller:result(Outcome).
 
 brief({reply, _}) -> reply;
 brief({failed, Reason}) -> Reason;
