@@ -325,7 +325,7 @@ pool_options_test_() ->
 endpoints_are_checked_and_distinct_test() ->
     {ok, Pool} = pool(#{instance => x, endpoints => fun() -> [] end, max_endpoints => 2}),
     Check = fun(Endpoints) -> gen_driver_pool_options:endpoints(Endpoints, Pool) end,
-    {ok, [{0, 1, #{instance := <<"x">>, connect := {tcp, "a", 1}}}]} = Check([{0, 1, "tcp://a:1"}, {5, 6, {tcp, "a", 1}}]),
+    {ok, [{0, 1, {tcp, "a", 1}}]} = Check([{0, 1, "tcp://a:1"}, {5, 6, {tcp, "a", 1}}]),
     ?assertEqual({error, {too_many, 3}}, Check([{0, 1, {tcp, Host, 1}} || Host <- ["a", "b", "c"]])),
     ?assertEqual({error, {bad_option, {connect, "nonsense"}}}, Check([{0, 1, "nonsense"}])).
 

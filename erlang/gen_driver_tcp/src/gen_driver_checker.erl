@@ -10,7 +10,7 @@
 -include_lib("kernel/include/logger.hrl").
 -include("gen_driver_member.hrl").
 
--export([start_link/2]).
+-export([start_link/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% Longer than any pool lives.
@@ -18,22 +18,23 @@
 
 -record(state, {
     pool :: pid(),
-    options :: gen_driver_pool_options:checked(),
+    options :: gen_driver_members:settings(),
     health = gen_driver_health:new() :: gen_driver_health:health(),   % by pid
     asked = gen_server:reqids_new() :: gen_server:request_id_collection(),   % labels: {ping | await, Pid}
     began = 0 :: integer()
 }).
 
 %% @doc For the pool whose supervisor this is.
--spec start_link(Pool :: pid(), gen_driver_pool_options:checked()) -> gen_server:start_ret().
-start_link(Pool, Options) ->
-    gen_server:start_link(?MODULE, {Pool, Options}, []).
+-spec start_link(Pool :: pid()) -> gen_server:start_ret().
+start_link(Pool) ->
+    gen_server:start_link(?MODULE, Pool, []).
 
--spec init({pid(), gen_driver_pool_options:checked()}) -> {ok, #state{}, {continue, check}}.
-init({Pool, Options = #{client := #{instance := Instance}}}) ->
+-spec init(pid()) -> {ok, #state{}, {continue, check}}.
+init(Pool) ->
     process_flag(trap_exit, true),
+    Settings = #{instance := Instance} = gen_driver_members:settings(Pool),
     logger:update_process_metadata(#{instance => Instance}),
-    {ok, #state{pool = Pool, options = Options}, {continue, check}}.
+    {ok, #state{pool = Pool, options = Settings}, {continue, check}}.
 
 -spec handle_continue(check, #state{}) -> {noreply, #state{}}.
 handle_continue(check, State) ->

@@ -10,8 +10,9 @@
 -include_lib("kernel/include/logger.hrl").
 -include("gen_driver_member.hrl").
 
--export([start_link/2, ready/1, trouble/1]).
+-export([start_link/1, ready/1, trouble/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2]).
+-export_type([id/0]).
 
 -type id() :: {gen_driver_options:address(), Index :: pos_integer()}.
 -record(kept, {
@@ -22,7 +23,7 @@
 }).
 -record(state, {
     pool :: pid(),
-    options :: gen_driver_pool_options:checked(),
+    options :: gen_driver_members:settings(),
     kept = #{} :: #{id() => #kept{}},
     leaving = #{} :: #{id() => {#kept{}, Until :: integer()}},
     lookup = none :: none | gen_driver_endpoints:lookup(),
@@ -36,9 +37,9 @@
 -define(REJOIN, 1000).
 
 %% @doc For the pool whose supervisor this is.
--spec start_link(Pool :: pid(), gen_driver_pool_options:checked()) -> gen_server:start_ret().
-start_link(Pool, Options) ->
-    gen_server:start_link(?MODULE, {Pool, Options}, []).
+-spec start_link(Pool :: pid()) -> gen_server:start_ret().
+start_link(Pool) ->
+    gen_server:start_link(?MODULE, Pool, []).
 
 %% @doc Returns when members that are known have been started.
 -spec ready(pid() | undefined) -> ok.
@@ -54,10 +55,11 @@ trouble(undefined) ->
 trouble(Keeper) ->
     gen_server:call(Keeper, trouble).
 
--spec init({pid(), gen_driver_pool_options:checked()}) -> {ok, #state{}, {continue, start}}.
-init({Pool, Options = #{client := #{instance := Instance}}}) ->
+-spec init(pid()) -> {ok, #state{}, {continue, start}}.
+init(Pool) ->
+    Settings = #{instance := Instance} = gen_driver_members:settings(Pool),
     logger:update_process_metadata(#{instance => Instance}),
-    {ok, #state{pool = Pool, options = Options}, {continue, start}}.
+    {ok, #state{pool = Pool, options = Settings}, {continue, start}}.
 
 %% Members may be there already, if this process was started again.
 -spec handle_continue(start, #state{}) -> {noreply, #state{}}.
@@ -132,13 +134,12 @@ trouble(Trouble, State) ->
 
 %% Those that are new, those that stay, those that go.
 follow(Endpoints, State = #state{options = #{size := Size}}) ->
-    Wanted = [{{Address, Index}, Endpoint} || {_, _, #{connect := Address}} = Endpoint <- Endpoints,
-                                              Index <- lists:seq(1, Size)],
+    Wanted = [{{Address, Index}, Endpoint} || {_, _, Address} = Endpoint <- Endpoints, Index <- lists:seq(1, Size)],
     Followed = lists:foldl(fun want/2, State, Wanted),
     Gone = maps:keys(Followed#state.kept) -- [Id || {Id, _} <- Wanted],
     published(lists:foldl(fun leave/2, Followed, Gone)).
 
-want({Id, {Priority, Weight, Client}}, State = #state{kept = Kept, leaving = Leaving}) ->
+want({Id, {Priority, Weight, _Address}}, State = #state{kept = Kept, leaving = Leaving}) ->
     case {Kept, Leaving} of
         {#{Id := Member}, _} ->
             State#state{kept = Kept#{Id := Member#kept{priority = Priority, weight = Weight}}};
@@ -148,11 +149,11 @@ want({Id, {Priority, Weight, Client}}, State = #state{kept = Kept, leaving = Lea
             State#state{kept = Kept#{Id => Member#kept{priority = Priority, weight = Weight}},
                         leaving = maps:remove(Id, Leaving)};
         _ ->
-            start(Id, Priority, Weight, Client, State)
+            start(Id, Priority, Weight, State)
     end.
 
-start(Id, Priority, Weight, Client, State = #state{pool = Pool, kept = Kept}) ->
-    case gen_driver_pool_sup:start_member(Pool, Id, Client) of
+start(Id, Priority, Weight, State = #state{pool = Pool, kept = Kept}) ->
+    case gen_driver_pool_sup:start_member(Pool, Id) of
         {ok, Pid} -> State#state{kept = Kept#{Id => kept(Pid, Priority, Weight)}};
         {error, Reason} -> not_started({not_started, Id, Reason}, State)
     end.
@@ -232,12 +233,12 @@ scoped(State) ->
 
 joined(#state{scope = none}) ->
     ok;
-joined(#state{kept = Kept, options = #{client := #{instance := Instance}}}) ->
+joined(#state{kept = Kept, options = #{instance := Instance}}) ->
     maps:foreach(fun(Id, #kept{pid = Pid}) -> ok = gen_driver_cluster:join(Instance, Id, Pid) end, Kept).
 
 unjoin(_Id, _Member, #state{scope = none}) ->
     ok;
-unjoin(Id, #kept{pid = Pid}, #state{options = #{client := #{instance := Instance}}}) ->
+unjoin(Id, #kept{pid = Pid}, #state{options = #{instance := Instance}}) ->
     gen_driver_cluster:leave(Instance, Id, Pid).
 
 now_ms() ->

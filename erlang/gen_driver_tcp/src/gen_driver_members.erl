@@ -6,12 +6,15 @@
 %% hand, stands in the members' own counters (gen_driver_places).
 -module(gen_driver_members).
 
--export([open/2, publish/2, close/1, find/1, set/1, choose/3, panic/2, is_panic/1]).
--export_type([set/0]).
+-export([open/2, publish/2, close/1, find/1, set/1, settings/1, choose/3, panic/2, is_panic/1]).
+-export_type([set/0, settings/0]).
 
 -type set() :: #{
     options := gen_driver_pool_options:checked(), tiers := [gen_driver_choice:tier()], flags := atomics:atomics_ref()
 }.
+
+%% Of the pool itself, with the instance's name: nothing that is secret.
+-type settings() :: #{instance := binary(), atom() => term()}.
 
 -define(KEY(Pool), {?MODULE, Pool}).
 
@@ -51,6 +54,12 @@ here(Pid) ->
 -spec set(Pool :: pid()) -> set() | none.
 set(Pool) ->
     persistent_term:get(?KEY(Pool), none).
+
+%% @doc What its own processes need to know.
+-spec settings(Pool :: pid()) -> settings().
+settings(Pool) ->
+    #{options := Options = #{client := #{instance := Instance}}} = set(Pool),
+    (maps:remove(client, Options))#{instance => Instance}.
 
 %% @doc The member for a call that has been to those already.
 -spec choose(Pool :: pid(), gen_driver_pool_options:way(), Tried :: [pid()]) -> {ok, pid()} | none.

@@ -16,7 +16,7 @@
     min_healthy := number(), slow_start := non_neg_integer(), retries := non_neg_integer(),
     drain := non_neg_integer(), restarts := {non_neg_integer(), pos_integer()}, cluster := boolean()
 }.
--type endpoint() :: {Priority :: non_neg_integer(), Weight :: non_neg_integer(), gen_driver_options:checked()}.
+-type endpoint() :: {Priority :: non_neg_integer(), Weight :: non_neg_integer(), gen_driver_options:address()}.
 -type call_options() :: timeout() | [{atom(), term()}] | #{atom() => term()}.
 %% How a call is to find its member.
 -type way() :: #{key := none | gen_driver_rendezvous:key(), keep := boolean(), hedge := none | non_neg_integer(),
@@ -95,13 +95,13 @@ fixed(Source, Pool) ->
         {error, {too_many, _}} -> throw({bad_option, {endpoints, Source}})
     end.
 
-%% @doc What is to be reached at each of these; the same address twice is one.
--spec endpoints([gen_driver_endpoints:endpoint()], checked()) ->
+%% @doc Their addresses, checked; the same address twice is one.
+-spec endpoints([gen_driver_endpoints:endpoint()], #{max_endpoints := pos_integer(), atom() => term()}) ->
     {ok, [endpoint()]} | {error, gen_driver_options:bad_option() | {too_many, non_neg_integer()}}.
-endpoints(Endpoints, #{client := Client, max_endpoints := Max}) ->
+endpoints(Endpoints, #{max_endpoints := Max}) ->
     try gen_driver_endpoints:distinct([{address(Address), Priority, Weight} || {Priority, Weight, Address} <- Endpoints]) of
         Distinct when length(Distinct) > Max -> {error, {too_many, length(Distinct)}};
-        Distinct -> {ok, [{Priority, Weight, Client#{connect => Address}} || {Address, Priority, Weight} <- Distinct]}
+        Distinct -> {ok, [{Priority, Weight, Address} || {Address, Priority, Weight} <- Distinct]}
     catch
         throw:{bad_option, _} = Bad -> {error, Bad}
     end.
