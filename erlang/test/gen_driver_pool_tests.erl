@@ -281,8 +281,8 @@ srv_records_are_endpoints_test() ->
 
 addresses_of_this_machine_test() ->
     Local = [{local, "/p"}, {tcp, {127, 0, 0, 1}, 1}, {tls, {127, 9, 9, 9}, 1}, {tcp, {0, 0, 0, 0, 0, 0, 0, 1}, 1},
-             {tcp, "localhost", 1}, {tcp, localhost, 1}],
-    Not = [{tcp, {10, 0, 0, 1}, 1}, {tcp, "db.example", 1}, {tls, {16#fe80, 0, 0, 0, 0, 0, 0, 1}, 1}],
+             {tcp, "localhost", 1}, {tcp, localhost, 1}, {tcp, "127.0.0.1", 1}],
+    Not = [{tcp, {10, 0, 0, 1}, 1}, {tcp, "10.0.0.1", 1}, {tcp, host, 1}, {tcp, "db.example", 1}, {tls, {16#fe80, 0, 0, 0, 0, 0, 0, 1}, 1}],
     ?assertEqual(Local, [Address || Address <- Local ++ Not, gen_driver_endpoints:is_local(Address)]),
     ?assertEqual({node(), {local, "/p"}, 2}, gen_driver_cluster:identity({{local, "/p"}, 2}, node())),
     ?assertEqual({any, {tcp, "h", 1}, 2}, gen_driver_cluster:identity({{tcp, "h", 1}, 2}, node())).

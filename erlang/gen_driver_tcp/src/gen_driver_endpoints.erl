@@ -87,4 +87,10 @@ of_srv(Kind, Records) ->
 is_local({local, _}) -> true;
 is_local({_, {127, _, _, _}, _}) -> true;
 is_local({_, {0, 0, 0, 0, 0, 0, 0, 1}, _}) -> true;
-is_local({_, Name, _}) -> Name =:= "localhost" orelse Name =:= localhost.
+is_local({_, Ip, _}) when is_tuple(Ip) -> false;
+is_local({Kind, Name, Port}) when is_atom(Name) -> is_local({Kind, atom_to_list(Name), Port});
+is_local({Kind, Name, Port}) ->
+    case inet:parse_address(Name) of
+        {ok, Ip} -> is_local({Kind, Ip, Port});
+        {error, einval} -> Name =:= "localhost"
+    end.
