@@ -11,7 +11,7 @@
 -type source() :: [address()] | fun(() -> [address()]) | {srv, Name :: string()} | {srv, Name :: string(), tcp | tls}.
 -type address() :: string() | binary() | gen_driver_options:address().
 -type endpoint() :: {Priority :: non_neg_integer(), Weight :: non_neg_integer(), address()}.
--opaque lookup() :: {pid(), reference(), Timer :: reference()}.
+-type lookup() :: {pid(), reference(), Timer :: reference()}.
 
 %% @doc Whether it looks like one; addresses are checked elsewhere.
 -spec is_source(term()) -> boolean().

@@ -148,7 +148,8 @@ policy(Pid, #{retries := Retries, hedge := Hedge}) ->
 %% @equiv cast(Pool, Command, [])
 -spec cast(pool(), gen_driver_tcp:command()) -> ok | gen_driver_tcp:failed().
 cast(Pool, Command) ->
-    case one(find(Pool, cast, [Command]), #{key => none}) of
+    {_, Way} = gen_driver_pool_options:cast(#{}),
+    case one(find(Pool, cast, [Command]), Way) of
         {ok, Member} -> gen_driver_tcp:cast(Member, Command);
         none -> {error, {failed, unavailable}}
     end.
