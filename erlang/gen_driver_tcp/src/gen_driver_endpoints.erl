@@ -31,7 +31,11 @@ is_fixed(Source) -> is_list(Source).
 -spec ask(source(), Timeout :: pos_integer()) -> lookup().
 ask(Source, Timeout) ->
     Asker = self(),
-    {Pid, Monitor} = spawn_monitor(fun() -> Asker ! {?MODULE, self(), read(Source)} end),
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        %% Should nobody be there any more to drop it.
+        {ok, _} = timer:kill_after(2 * Timeout),
+        Asker ! {?MODULE, self(), read(Source)}
+    end),
     {Pid, Monitor, erlang:send_after(Timeout, self(), {?MODULE, Pid, {error, timeout}})}.
 
 %% @doc No more of it.

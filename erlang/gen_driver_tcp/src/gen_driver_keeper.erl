@@ -46,7 +46,10 @@ start_link(Pool) ->
 ready(undefined) ->
     ok;
 ready(Keeper) ->
-    gen_server:call(Keeper, ready, infinity).
+    try gen_server:call(Keeper, ready, infinity)
+    catch
+        exit:{_Ended, {gen_server, call, _}} -> ok      % it is started again
+    end.
 
 %% @doc Why the endpoints could not be read last time.
 -spec trouble(pid() | undefined) -> none | term().

@@ -116,7 +116,8 @@ to_map(Options) -> throw({bad_option, {unknown, Options}}).
 
 pair({_Key, _Value} = Pair) -> Pair;
 pair(Key) when is_atom(Key) -> {Key, true};
-pair(Option) -> throw({bad_option, {unknown, Option}}).
+%% Said as a client's options say it: what is not a pair may yet be secret.
+pair(Option) -> good(gen_driver_options:client([Option])).
 
 %%% Calls
 
