@@ -17,23 +17,52 @@ suite() ->
     [{timetrap, {seconds, 90}}].
 
 all() ->
-    [local_members_first, a_node_without_a_pool, a_node_killed_in_mid_call, a_member_killed, a_silent_node_is_asked_last,
+    [local_members_first, a_node_without_a_pool, a_member_killed, a_silent_node_is_asked_last,
      all_nodes_agree_on_a_key, one_connection_point_from_several_nodes, hedged_over_nodes, cut_in_two_and_healed,
-     a_node_without_the_application, plain_calls_to_a_name].
+     a_node_without_the_application, plain_calls_to_a_name, a_node_killed_in_mid_call].
+
+%% The nodes end with the process that starts them: one that lives as long as the suite.
+init_per_suite(Config) ->
+    Suite = self(),
+    Holder = spawn(fun() ->
+        Cluster = gen_driver_nodes:new(),
+        Members = [gen_driver_nodes:start(Cluster, Name) || Name <- [a, b, c]],
+        Suite ! {self(), Cluster, Members},
+        receive {stop, From} -> From ! {self(), gen_driver_nodes:stop(Cluster, Members)} end
+    end),
+    Monitor = monitor(process, Holder),
+    receive
+        {Holder, _Cluster, Members} ->
+            true = demonitor(Monitor, [flush]),
+            ok = gen_driver_nodes:connect(Members),
+            [{ok, _} = on(Member, application, ensure_all_started, [gen_driver_tcp]) || Member <- Members],
+            [{holder, Holder}, {members, Members} | Config];
+        {'DOWN', Monitor, process, Holder, Reason} ->
+            error({no_nodes, Reason})
+    end.
+
+end_per_suite(Config) ->
+    Holder = ?config(holder, Config),
+    Holder ! {stop, self()},
+    receive {Holder, ok} -> ok after 30000 -> error(not_stopped) end.
 
 %% Nodes a and b have pools, each over a service of its own; c has none.
 init_per_testcase(_Case, Config) ->
-    Cluster = gen_driver_nodes:new(),
-    Members = [A, B, _C] = [gen_driver_nodes:start(Cluster, Name) || Name <- [a, b, c]],
-    ok = gen_driver_nodes:connect(Members),
-    [{ok, _} = on(Member, application, ensure_all_started, [gen_driver_tcp]) || Member <- Members],
+    [A, B, _C] = Members = ?config(members, Config),
     Hosts = [gen_driver_fake_host:start(), gen_driver_fake_host:start()],
     [pool_on(Member, Host) || {Member, Host} <- lists:zip([A, B], Hosts)],
-    [until(fun() -> length(members(Member)) =:= 2 end) || Member <- Members],
-    [{cluster, Cluster}, {members, Members}, {hosts, Hosts} | Config].
+    [until(fun() -> lists:sort(members(Member)) =:= lists:sort([member_on(A), member_on(B)]) end) || Member <- Members],
+    [{hosts, Hosts} | Config].
 
 end_per_testcase(_Case, Config) ->
-    gen_driver_nodes:stop(?config(cluster, Config), ?config(members, Config)).
+    [begin
+         ok = on(Member, supervisor, terminate_child, [kernel_safe_sup, Id]),
+         ok = on(Member, supervisor, delete_child, [kernel_safe_sup, Id])
+     end || #{peer := Peer} = Member <- ?config(members, Config), is_process_alive(Peer),
+            {{Module, _} = Id, _, _, _} <- on(Member, supervisor, which_children, [kernel_safe_sup]),
+            Module =:= gen_driver_pool orelse Module =:= gen_driver_tcp],
+    [gen_driver_fake_host:stop(Host) || Host = #{pid := Pid} <- ?config(hosts, Config), is_process_alive(Pid)],
+    ok.
 
 setup(Config) ->
     list_to_tuple(?config(members, Config) ++ ?config(hosts, Config)).
@@ -172,7 +201,9 @@ one_connection_point_from_several_nodes(Config) ->
     ?assertEqual(lists:sort([HereA, HereB]), lists:usort(FromC)).
 
 hedged_over_nodes(Config) ->
-    {_A, _B, C, HostA, HostB} = setup(Config),
+    {A, B, C, HostA, HostB} = setup(Config),
+    %% What was said of them before.
+    [ok = on(C, gen_driver_doubts, heard, [member_on(Member), {reply, ok}]) || Member <- [A, B]],
     First = atomics:new(1, []),
     [behave(Host, fun(_) -> case atomics:add_get(First, 1, 1) of 1 -> silent; _ -> {reply, second} end end)
      || Host <- [HostA, HostB]],
@@ -226,4 +257,5 @@ plain_calls_to_a_name(Config) ->
     {ok, _} = on(A, supervisor, start_child, [kernel_safe_sup, gen_driver_tcp:child_spec({{local, sum}, Options})]),
     ok = on(C, application, stop, [gen_driver_tcp]),
     behave(HostA, fun({1, Params, _}) -> {reply, {ok, lists:sum(Params)}} end),
-    ?assertEqual({ok, 10}, on(C, gen_server, call, [{sum, node_of(A)}, {port, 1, [1, 2, 3, 4]}])).
+    ?assertEqual({ok, 10}, on(C, gen_server, call, [{sum, node_of(A)}, {port, 1, [1, 2, 3, 4]}])),
+    ok = on(C, application, start, [gen_driver_tcp]).
