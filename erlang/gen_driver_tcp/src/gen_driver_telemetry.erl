@@ -8,7 +8,8 @@
 %% | `[gen_driver, call, stop]' | `duration' (native time) | `client', `command', `outcome' |
 %%
 %% `outcome' is `reply', `unknown_command' or a `gen_driver_tcp:failed_reason()'. Calls are those of
-%% gen_driver_tcp's functions; `gen_server:call' passes no code of ours on the caller's side.
+%% gen_driver_tcp's functions, and of a pool or the cluster, where `client' is the pool or the instance and a call is
+%% one however often it is made; `gen_server:call' passes no code of ours on the caller's side.
 -module(gen_driver_telemetry).
 
 -export([is_there/0, link_up/1, link_down/2, cast_dropped/3, call/4, called/3]).
