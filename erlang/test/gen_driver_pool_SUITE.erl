@@ -490,8 +490,15 @@ a_member_that_returns_begins_small(_Config) ->
     ok = gen_driver_pool:stop(Pool),
     Slow = pool(Hosts, (checked())#{slow_start => 3600000}),
     until(fun() -> maps:get(weight, member(A, Slow)) < 0.2 end),
-    ok = gen_driver_fake_host:drop(A),
-    until(fun() -> #{status := Status, weight := Weight} = member(A, Slow), Status =:= up andalso Weight < 0.2 end).
+    Checker = child(gen_driver_checker, Slow),
+    Client = client(A, Slow),
+    ok = gen_driver_places:grade(Client, full),
+    ok = gen_driver_fake_host:stop(A),
+    until(fun() -> lists:member(down, maps:values(element(4, sys:get_state(Checker)))) end),
+    _ = gen_driver_fake_host:start(maps:get(port, A)),
+    all_up(Slow, 2),
+    ?assert(maps:get(weight, member(A, Slow)) < 0.2),
+    ?assertEqual({Checker, Client}, {child(gen_driver_checker, Slow), client(A, Slow)}).
 
 %%% Endpoints
 

@@ -14,7 +14,7 @@
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 %% Longer than any pool lives.
--define(LONG, 1 bsl 40).
+-define(LONG, (1 bsl 40)).
 
 -record(state, {
     pool :: pid(),
