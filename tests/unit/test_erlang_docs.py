@@ -13,12 +13,12 @@ MODULES = sorted((ROOT / "erlang").glob("gen_driver_*/src/*.erl"))
 # What a behaviour says what it is for.
 CALLBACKS = {
     "init/1", "handle_call/3", "handle_cast/2", "handle_info/2", "terminate/2", "code_change/3", "format_status/1",
-    "start/2", "stop/1", "main/1",
+    "handle_continue/2", "start/2", "stop/1", "main/1",
 }  # fmt: skip
 EXPORT = re.compile(r"^-export\(\[(.*?)\]\)\.", re.DOTALL | re.MULTILINE)
 FUNCTION = re.compile(r"(\w+)/(\d+)")
 # A comment that begins so, to the end, and the spec.
-DOCUMENTED = re.compile(r"^%% @(?:doc|equiv) .*\n(?:%%.*\n)*-spec (\w+)\(", re.MULTILINE)
+DOCUMENTED = re.compile(r"^%% @(?:doc|equiv|private)\b.*\n(?:%%.*\n)*-spec (\w+)\(", re.MULTILINE)
 
 
 def exported(text: str) -> set[str]:
