@@ -1,19 +1,20 @@
 %% SPDX-License-Identifier: MIT
 %% Nodes A, B and C in a network that can be split (split_network.py). The daemon at $GENDRIVERD_URL is beside B and C:
-%% A has no way to it but through a client that is registered on B. A runs on $GENDRIVERD_ERL_OF_A.
+%% A has no way to it but through a client that is registered on B, or the pools of B and C. A runs on $GENDRIVERD_ERL_OF_A.
 -module(split_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([the_daemon_is_out_of_reach_of_a/1, a_plain_call_goes_through_another_node/1,
-         a_split_is_noticed_on_both_sides_and_heals/1, a_call_across_a_split_ends_and_is_served_again_after_it/1]).
+         a_split_is_noticed_on_both_sides_and_heals/1, a_call_across_a_split_ends_and_is_served_again_after_it/1,
+         a_cluster_is_reached_from_every_node_through_a_split/1]).
 
 suite() -> [{timetrap, {seconds, 60}}].
 
 all() ->
     [the_daemon_is_out_of_reach_of_a, a_plain_call_goes_through_another_node, a_split_is_noticed_on_both_sides_and_heals,
-     a_call_across_a_split_ends_and_is_served_again_after_it].
+     a_call_across_a_split_ends_and_is_served_again_after_it, a_cluster_is_reached_from_every_node_through_a_split].
 
 init_per_suite(Config) ->
     case os:getenv("GENDRIVERD_NETWORK") of
@@ -85,3 +86,32 @@ a_call_across_a_split_ends_and_is_served_again_after_it(Config) ->
     link_of_a("up", Config),
     healed(A, [B]),
     ?assertEqual({ok, 10.0}, sum_from(A, B)).
+
+%% Nobody names a node here. What may have run is told so; what finds no pool is told that it never started.
+a_cluster_is_reached_from_every_node_through_a_split(Config) ->
+    {A, B, C} = Members = members(Config),
+    [{ok, _} = gen_driver_nodes:call(Member, application, ensure_all_started, [gen_driver_tcp]) || Member <- tuple_to_list(Members)],
+    [pool(Member, Config) || Member <- [B, C]],
+    [known(Member, 2) || Member <- [A, B, C]],
+    [?assertEqual({ok, 10.0}, summed(Member)) || Member <- [A, B, C], _ <- lists:seq(1, 20)],
+    link_of_a("down", Config),
+    ?assertMatch({error, {failed, Reason}} when Reason =:= disconnected; Reason =:= timeout, summed(A)),
+    [ok = gen_driver_nodes:down(A, Other) || Other <- [B, C]],
+    known(A, 0),
+    ?assertEqual({error, {failed, unavailable}}, summed(A)),
+    [?assertEqual({ok, 10.0}, summed(Member)) || Member <- [B, C], _ <- lists:seq(1, 20)],
+    link_of_a("up", Config),
+    healed(A, [B, C]),
+    known(A, 2),
+    [?assertEqual({ok, 10.0}, summed(A)) || _ <- lists:seq(1, 20)].
+
+pool(Member, Config) ->
+    Options = #{endpoints => [proplists:get_value(url, Config)], instance => sum},
+    {ok, Pool} = gen_driver_nodes:call(Member, supervisor, start_child, [kernel_safe_sup, gen_driver_pool:child_spec({{local, sums}, Options})]),
+    ?assertEqual({ok, 10.0}, gen_driver_nodes:call(Member, gen_driver_pool, call, [Pool, 1, [1, 2, 3, 4], 30000])).
+
+summed(Member) ->
+    gen_driver_nodes:call(Member, gen_driver_cluster, call, [sum, 1, [1, 2, 3, 4], 10000]).
+
+known(Member, N) ->
+    length(gen_driver_nodes:call(Member, gen_driver_cluster, members, [sum])) =:= N orelse known(Member, N).
