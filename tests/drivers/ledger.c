@@ -4,7 +4,9 @@
  * named by the setting `ledger`, 8 bytes, big-endian, in one write at the file's
  * end. What is in the file ran, whatever the caller was told; exactly once each
  * is for the test to check. Commands: record N -> {ok, N}; record_and_die N, by abort;
- * die {N, How}: written down, then one of many ends.
+ * die {N, How}: written down, then one of many ends; hold {N, Gate} -> {ok, N}: written
+ * down, then it waits until the number in the file that the setting `gate` names (8 bytes,
+ * this machine's order) is greater, or it is cancelled, or for 5 s.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -15,15 +17,17 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "gen_driver.h"
 
-enum { RECORD = 1, RECORD_AND_DIE = 2, DIE = 3 };
+enum { RECORD = 1, RECORD_AND_DIE = 2, DIE = 3, HOLD = 4 };
+enum { HOLD_TURNS = 25000 };	/* of 200 us */
 
 #define UNCHECKED __attribute__((noinline, no_sanitize("undefined")))	/* it is meant */
 
-static int ledger;
+static int ledger, gate = -1;
 
 static int
 driver_open(void **drv_state, char *why, size_t room)
@@ -33,6 +37,10 @@ driver_open(void **drv_state, char *why, size_t room)
 	*drv_state = NULL;
 	if (path == NULL) {
 		snprintf(why, room, "the setting ledger names no file");
+		return -1;
+	}
+	if (gd_config("gate") != NULL && (gate = open(gd_config("gate"), O_RDONLY | O_CLOEXEC)) < 0) {
+		snprintf(why, room, "gate %s: %s", gd_config("gate"), strerror(errno));
 		return -1;
 	}
 	if ((ledger = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644)) >= 0)
@@ -49,6 +57,19 @@ record(int64_t number)
 	for (int i = 0; i < 8; i++)
 		entry[i] = (unsigned char)((uint64_t)number >> (56 - 8 * i));
 	return write(ledger, entry, sizeof(entry)) == (ssize_t)sizeof(entry) ? 0 : -1;
+}
+
+static void
+hold(int64_t shut)
+{
+	const struct timespec turn = { .tv_nsec = 200000 };
+	int64_t now = 0;
+
+	for (int i = 0; i < HOLD_TURNS && !gd_cancelled(); i++) {
+		if (pread(gate, &now, sizeof(now), 0) == (ssize_t)sizeof(now) && now > shut)
+			return;
+		nanosleep(&turn, NULL);
+	}
 }
 
 UNCHECKED static void *
@@ -119,15 +140,15 @@ die(int64_t how)
 static void
 dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 {
-	int64_t number, how = 1;
+	int64_t number, how = 1;	/* of HOLD: the gate */
 	size_t arity;
 
 	(void)drv_state, (void)trd_state;
-	if (req->cmd != RECORD && req->cmd != RECORD_AND_DIE && req->cmd != DIE) {
+	if (req->cmd < RECORD || req->cmd > HOLD) {
 		error_set(res, "command");
 		return;
 	}
-	if (req->cmd == DIE && gd_get_tuple(&req->in, &arity) != 0) {
+	if (req->cmd >= DIE && gd_get_tuple(&req->in, &arity) != 0) {
 		error_set(res, "badarg");
 		return;
 	}
@@ -139,9 +160,11 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 		error_set(res, "io");
 		return;
 	}
-	if (req->cmd == DIE)
+	if (req->cmd >= DIE)
 		gd_get_i64(&req->in, &how);
-	if (req->cmd != RECORD)
+	if (req->cmd == HOLD)
+		hold(how);
+	else if (req->cmd != RECORD)
 		die(how);
 	gd_put_tuple(&res->out, 2);
 	gd_put_atom(&res->out, "ok");
@@ -149,7 +172,7 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 }
 
 static const gd_command commands[] = {
-	{ "record", RECORD }, { "record_and_die", RECORD_AND_DIE }, { "die", DIE }, { NULL, 0 },
+	{ "record", RECORD }, { "record_and_die", RECORD_AND_DIE }, { "die", DIE }, { "hold", HOLD }, { NULL, 0 },
 };
 
 GD_DRIVER(.open = driver_open, .dispatch = dispatch, .commands = commands)
