@@ -19,11 +19,13 @@ FUZZERS := $(wildcard tests/fuzz/*.c)
 ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v system_SUITE | sed 's/[.]erl$$//' | paste -sd, -)
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
+PROP_CASES ?= 10000
+PROP_AGAIN ?=
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -136,6 +138,12 @@ soak-others-short: setup-test $(VENV)/.dev build drivers ## the same in a minute
 	$(PY) tests/soak/restart.py 5 3
 	$(PY) tests/soak/neighbour.py 4 5
 	$(PY) tests/soak/upheaval.py 2
+
+prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on PROP_CASES (10000) scripts that PropEr makes up; PROP_AGAIN=file: one of before
+	$(PY) tests/prop/prop.py $(PROP_CASES) $(PROP_AGAIN)
+
+prop-short: ## the same on 500
+	$(MAKE) prop PROP_CASES=500
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

@@ -16,7 +16,7 @@
 
 -record(world, {relay, control, ledger, gate, counter}).
 -opaque world() :: #world{}.
--record(run, {world, client, options, callers = [], entries = [], gate, epoch = 0, opened = true, sure_from, dropped = 0,
+-record(run, {world, client, options, callers = [], told = #{}, entries = [], gate, epoch = 0, sure_from, dropped = 0,
               breaks = false, shuts = false, drains = false}).
 
 %% The daemon's address, the instance's ledger and gate. Lasts for all cases.
@@ -53,11 +53,12 @@ step({call, own, Timeout, Key, Work}, Run) ->
     {Command, Params, Number} = work(Work, Run),
     Options = maps:from_list([{timeout, none_is(infinity, Timeout)} | [{key, Key} || Key =/= none]]),
     called(fun(Client) -> gen_driver_tcp:call(Client, Command, Params, Options) end,
-           #{number => Number, deadline => Timeout =/= none, key => Key}, wait, Run);
+           #{number => Number, deadline => Timeout =/= none, short => is_short(Timeout), key => Key}, wait, Run);
 step({call, plain, Timeout, none, Work}, Run = #run{options = #{plain_timeout := Plain}}) ->
     {Command, Params, Number} = work(Work, Run),
     called(fun(Client) -> patient(Client, {port, Command, Params}, none_is(infinity, Timeout)) end,
-           #{number => Number, deadline => Plain =/= infinity, gives_up => Timeout =/= none}, wait, Run);
+           #{number => Number, deadline => Plain =/= infinity, gives_up => Timeout =/= none,
+             short => is_short(Timeout)}, wait, Run);
 step({burst, N, Style}, Run) ->
     lists:foldl(fun(_, Acc) -> burst(Style, Acc) end, Run, lists:seq(1, N));
 step({cast, Style, Timeout, Key, Work}, Run = #run{client = Client}) ->
@@ -102,7 +103,11 @@ step(open, Run = #run{world = #world{relay = Relay}}) ->
     Run;
 step(release, Run = #run{world = World}) ->
     Run#run{gate = release(World)};
+step(hear, Run = #run{callers = Callers, entries = Entries, told = Told}) ->
+    Short = [Number || #{short := true, number := Number} <- Entries, not is_map_key(Number, Told)],
+    Run#run{told = told(Short, Told, Callers, now_ms() + ?DEADLINE)};
 step(await, Run = #run{world = World, client = Client}) ->
+    prop_relay:calm(World#world.relay),
     #run{} = step(flow, step(open, Run)),
     until(fun() -> linked(World, Client) end),
     Kept = Run#run{epoch = next_epoch(Run)},
@@ -125,6 +130,8 @@ work(free, #run{world = World}) ->
 work(held, #run{world = World, gate = Gate}) ->
     Number = next_number(World),
     {?HOLD, {Number, Gate}, Number}.
+
+is_short(Timeout) -> is_integer(Timeout) andalso Timeout < 100.
 
 none_is(Default, none) -> Default;
 none_is(_, Timeout) -> Timeout.
@@ -184,10 +191,11 @@ enter(Entry, Run = #run{entries = Entries, epoch = Epoch}) ->
 %%% The end: all that was broken works again, everybody hears, and the books are compared
 
 finished(Run = #run{world = World, client = Client}) ->
-    prop_relay:tear(World#world.relay, none, 0, none),
+    prop_relay:calm(World#world.relay),
     step(release, step(flow, step(open, Run))),
     Deadline = now_ms() + ?DEADLINE,
-    Told = told([Number || {Number, _, _} <- Run#run.callers], #{}, Run#run.callers, Deadline),
+    Told = told([Number || {Number, _, _} <- Run#run.callers, not is_map_key(Number, Run#run.told)], Run#run.told,
+                Run#run.callers, Deadline),
     Entries = [maps:merge(#{outcome => nothing}, maps:merge(Entry, outcome(Entry, Told))) || Entry <- lists:reverse(Run#run.entries)],
     Rest = rest(Client, Deadline) ++ serves(World, Client),
     Dropped = dropped(Client) - Run#run.dropped,
@@ -241,16 +249,21 @@ serves(World, Client) ->
         Other -> [lists:flatten(io_lib:format("after all that the client says ~p", [Other]))]
     end.
 
+%% Some were killed, and the word of that may have been read already.
 left(Callers) ->
     [Pid ! finish || {_, Pid, _} <- Callers],
     [lists:flatten(io_lib:format("~p ended with ~p: its mailbox should be empty", [Number, Reason]))
-     || {Number, Pid, Monitor} <- Callers,
-        Reason <- [receive {'DOWN', Monitor, process, Pid, Why} -> Why after 0 -> ended(Pid, Monitor) end],
-        Reason =/= {left, []}, Reason =/= killed, Reason =/= noproc].
+     || {Number, Pid, Monitor} <- Callers, Reason <- [ended(Pid, Monitor)], Reason =/= {left, []}, Reason =/= noproc].
 
 ended(Pid, Monitor) ->
-    is_process_alive(Pid) orelse demonitor(Monitor, [flush]),
-    receive {'DOWN', Monitor, process, Pid, Why} -> Why after 1000 -> noproc end.
+    Again = monitor(process, Pid),
+    receive
+        {'DOWN', Again, process, Pid, Why} ->
+            true = demonitor(Monitor, [flush]),
+            Why
+    after ?DEADLINE ->
+        still_waiting
+    end.
 
 %% Casts may still wait in the host though their connection is gone. Each worker answers us after what it had
 %% before: first whoever takes from the common queue, then each seat.

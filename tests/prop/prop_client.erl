@@ -17,35 +17,43 @@ main([Port, LedgerPath, GatePath, Cases, Found, Again]) ->
     ok = logger:set_primary_config(level, critical),
     World = prop_case:open({"127.0.0.1", Port}, LedgerPath, GatePath),
     ok = found_out(World),
-    Result = case Again of
-        "" -> proper:quickcheck(holds(World, Found), [{numtests, Cases}, {max_size, 30}, nocolors]);
+    Holds = case Again of
+        "" ->
+            proper:quickcheck(holds(World), [{numtests, Cases}, {max_size, 30}, nocolors]);
         _ ->
             {ok, [Script]} = file:consult(Again),
-            proper:check(holds(World, Found), [Script], [nocolors])
+            proper:check(holds(World), [Script], [nocolors])
     end,
-    halt(case Result of true -> 0; _ -> 1 end).
+    Holds =:= true orelse show(get(smallest), Found),
+    halt(case Holds of true -> 0; _ -> 1 end).
 
-holds(World, Found) ->
+holds(World) ->
     ?FORALL(Script, prop_script:script(),
             begin
-                {Problems, Told, History} = chances(World, Script, case get(failed) of true -> ?CHANCES; _ -> 1 end),
-                ?WHENFAIL(show(Script, Problems, History, Found),
-                          aggregate(Told, Problems =:= []))
+                {Problems, Told} = chances(World, Script, case get(smallest) of undefined -> 1; _ -> ?CHANCES end),
+                aggregate(Told, Problems =:= [])
             end).
 
 chances(World, Script, N) ->
     case prop_case:run(World, Script) of
         {[], _, _} when N > 1 -> chances(World, Script, N - 1);
-        {[], _, _} = Result -> Result;
-        Result -> put(failed, true), Result
+        {[], Told, _} -> {[], Told};
+        {Problems, Told, History} -> smallest(Script, Problems, History), {Problems, Told}
     end.
 
-show(Script, Problems, History, Found) ->
-    io:format("~nThe script~n~s~nWhat became of its requests~n~s~nWhat does not agree~n~s~n",
-              [prop_script:text(Script), History, [["  ", Problem, $\n] || Problem <- Problems]]),
+%% Shrinking ends with a run that may have been lucky: the smallest that failed is kept with what became of it then.
+smallest({_, Steps} = Script, Problems, History) ->
+    case get(smallest) of
+        {{_, Fewer}, _, _} when length(Fewer) < length(Steps) -> ok;
+        _ -> put(smallest, {Script, Problems, History})
+    end.
+
+show({Script, Problems, History}, Found) ->
     ok = filelib:ensure_dir(Found),
     ok = file:write_file(Found, io_lib:format("~0p.~n", [Script])),
-    io:format("Again: make prop PROP_AGAIN=~s~n", [Found]).
+    io:format("~nThe smallest script that failed~n~s~nWhat became of its requests~n~s~nWhat does not agree~n~s~n"
+              "To run it again: make prop PROP_AGAIN=~s~n",
+              [prop_script:text(Script), History, [["  ", Problem, $\n] || Problem <- Problems], Found]).
 
 %% A test that cannot fail tests nothing: a relay that lies must be found out.
 found_out(World) ->

@@ -10,7 +10,7 @@
 -module(prop_relay).
 
 -export([start/1, url/1, fault/2, faults/0]).
--export([door/2, flow/2, cut/3, tear/4, drain/1, noise/1, live/1, idle/1]).
+-export([door/2, flow/2, cut/3, tear/4, calm/1, drain/1, noise/1, live/1, idle/1]).
 
 -define(WAIT, 20000).
 
@@ -35,6 +35,8 @@ flow(Relay, Flow) -> ask(Relay, {flow, Flow}).
 cut(Relay, Which, How) -> ask(Relay, {cut, Which, How}).
 %% The newest is cut K bytes into what next goes up, or into the next frame that comes down.
 tear(Relay, Direction, K, How) -> ask(Relay, {newest, {tear, {Direction, K, How}}}).
+%% No tear waits any more.
+calm(Relay) -> ask(Relay, calm).
 %% The host seems to ask the newest to leave.
 drain(Relay) -> ask(Relay, {newest, {say, [{goodbye, draining}]}}).
 %% What a client ignores.
@@ -98,6 +100,7 @@ served({flow, Flow}, _, Relay) -> {[ask(Link, {flow, Flow}) || Link <- Relay#rel
 served({cut, all, How}, _, Relay) -> {[ask(Link, {cut, How}) || Link <- Relay#relay.links], Relay};
 served({cut, oldest, How}, _, Relay) -> {[ask(Link, {cut, How}) || Link <- lists:nthtail(max(0, length(Relay#relay.links) - 1),
                                                                                        Relay#relay.links)], Relay};
+served(calm, _, Relay) -> {[ask(Link, {tear, none}) || Link <- Relay#relay.links], Relay};
 served({newest, What}, _, Relay) -> {[ask(Link, What) || Link <- lists:sublist(Relay#relay.links, 1)], Relay};
 served(live, _, Relay) -> {[Port || Link <- Relay#relay.links, Port <- [ask(Link, live)], is_integer(Port)], Relay};
 served(hello, _, Relay = #relay{door = shut}) -> {shut, Relay};

@@ -32,8 +32,10 @@ step() ->
                {1, stall}, {1, flow},
                {1, shut}, {1, open},
                {2, release},
+               {1, hear},
                {2, await}]).
 
+%% hear: until all callers whose time is short have been told.
 %% {call, own, Timeout, Key, Work}: gen_driver_tcp:call. {call, plain, Patience, none, Work}: gen_server:call.
 call() ->
     oneof([{call, own, patience(), key(), work()}, {call, plain, patience(), none, work()}]).
@@ -41,7 +43,7 @@ call() ->
 style() -> oneof([own, plain]).
 
 %% Milliseconds. Beyond its own a caller waits 100 ms for the host's word: few are so short as to pass.
-patience() -> frequency([{8, none}, {2, 5000}, {1, integer(0, 20)}]).
+patience() -> frequency([{14, none}, {4, 5000}, {3, integer(0, 20)}]).
 
 key() -> frequency([{2, none}, {3, integer(0, 2)}]).
 
