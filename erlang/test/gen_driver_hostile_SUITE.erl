@@ -1,0 +1,403 @@
+%% SPDX-License-Identifier: MIT
+%% A service that lies, babbles, tears, stalls and dribbles: every caller still gets one outcome, and the client lives and serves.
+-module(gen_driver_hostile_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-compile(export_all).
+-compile(nowarn_export_all).
+
+-import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcomed/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
+                          async/1, outcome/1, drained/1]).
+-import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
+
+suite() ->
+    [{timetrap, {seconds, 120}}].
+
+all() ->
+    [{group, frames}, {group, floods}, {group, handshakes}, {group, rules}].
+
+groups() ->
+    [{frames, [parallel],
+      [torn_at_every_byte_of_a_reply, a_length_too_long_keeps_nobody_for_ever, a_length_too_short_is_no_frame, garbage,
+       bytes_flipped_in_a_reply, half_closed_is_hung_up_on, silence_then_the_answer_twice, words_after_a_goodbye]},
+     {floods, [],
+      [callers_are_served_in_a_flood, a_flood_leaves_no_memory_behind, an_echo_that_stops_reading_while_its_output_is_full]},
+     {handshakes, [parallel],
+      [welcomes_of_hostile_sizes, a_welcome_of_the_greatest_size, a_dribbled_handshake_has_an_end,
+       welcomed_and_left_is_no_success]},
+     {rules, [parallel],
+      [a_plain_call_that_gives_up_is_not_cancelled, a_flush_waits_for_no_empty_mailbox, no_atom_of_a_welcome_is_made,
+       an_answer_of_another_link_is_nobodys, no_port_command]}].
+
+init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+
+listener(Config) ->
+    ?config(listener, Config).
+
+%% The client comes again, and is as good as new.
+serves_again(Client, Config) ->
+    Conn = welcome(listener(Config)),
+    ok = gen_driver_tcp:await(Client, 5000),
+    serves(Client, Conn),
+    Conn.
+
+serves(Client, Conn) ->
+    Call = plain(Client, {port, 1, served}),
+    {call, Id, 1, served} = recv(Conn),
+    send(Conn, {reply, Id, served}),
+    served = outcome(Call),
+    #{in_flight := 0, queued := 0, queued_bytes := 0, status := up} = drained(Client).
+
+quick() ->
+    #{backoff => {1, 2}}.
+
+%% One plain and one own call that the service has got.
+asked(Client, Conn) ->
+    Calls = [plain(Client, {port, 1, asked}), call(Client, 1, asked, infinity)],
+    {Calls, [element(2, Call) || Call <- recv_calls(Conn, 2)]}.
+
+lost(Calls) ->
+    [{error, {failed, disconnected}} = outcome(Call) || Call <- Calls].
+
+%%% Frames
+
+torn_at_every_byte_of_a_reply(Config) ->
+    {Client, First} = connected(quick(), #{}, Config),
+    Frame = frame({reply, 0, {ok, <<"torn">>}}),
+    lists:foldl(fun(Size, Conn) ->
+                        Call = plain(Client, {port, 1}),
+                        {call, 0, 1} = recv(Conn),
+                        send_raw(Conn, binary:part(Frame, 0, Size)),
+                        gen_driver_fake:close(Conn),
+                        {Size, {error, {failed, disconnected}}} = {Size, outcome(Call)},
+                        Next = welcome(listener(Config)),
+                        ok = gen_driver_tcp:await(Client, 5000),
+                        Next
+                end, First, lists:seq(0, byte_size(Frame) - 1)),
+    #{in_flight := 0} = gen_driver_tcp:info(Client).
+
+%% The rest never comes: whoever has a time hears in time, and the next caller is not held up by it.
+a_length_too_long_keeps_nobody_for_ever(Config) ->
+    {Client, Conn} = connected(quick(), #{}, Config),
+    Patient = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Conn),
+    <<_:32, Reply/binary>> = frame({reply, 0, never_whole}),
+    send_raw(Conn, <<(byte_size(Reply) + 1):32, Reply/binary>>),
+    {error, {failed, timeout}} = gen_driver_tcp:call(Client, 1, [], 10),
+    #{in_flight := 2} = gen_driver_tcp:info(Client),
+    gen_driver_fake:close(Conn),
+    lost([Patient]),
+    serves_again(Client, Config).
+
+a_length_too_short_is_no_frame(Config) ->
+    {Client, First} = connected(quick(), #{}, Config),
+    Reply = <<131, 104, 3, 119, 5, "reply", 97, 0, 109, 100:32, 0:800>>,
+    lists:foldl(fun(Size, Conn) ->
+                        Call = plain(Client, {port, 1}),
+                        {call, 0, 1} = recv(Conn),
+                        send_raw(Conn, <<Size:32, Reply/binary>>),
+                        %% An envelope with a piece of a term is its caller's trouble; less is no reply.
+                        Told = case Size > 12 of true -> undecodable; false -> disconnected end,
+                        gen_driver_fake:close(Conn),
+                        {Size, {error, {failed, Told}}} = {Size, outcome(Call)},
+                        welcome_again(Client, Config)
+                end, First, [0, 1, 2, 3, 8, 11, 12, 13, 14, 50]),
+    ok.
+
+welcome_again(Client, Config) ->
+    Conn = welcome(listener(Config)),
+    ok = gen_driver_tcp:await(Client, 5000),
+    Conn.
+
+%% Anything may come of it but a wrong answer, a caller without one, or the client's end.
+garbage(Config) ->
+    {Client, First} = connected(quick(), #{}, Config),
+    Random = rand:seed_s(exsss, 2012),
+    lists:foldl(fun(_, {Conn, R}) ->
+                        {Calls, _Ids} = asked(Client, Conn),
+                        {Size, R1} = rand:uniform_s(2000, R),
+                        {Bytes, R2} = rand:bytes_s(Size, R1),
+                        send_raw(Conn, Bytes),
+                        gen_driver_fake:close(Conn),
+                        lost(Calls),
+                        {serves_again(Client, Config), R2}
+                end, {First, Random}, lists:seq(1, 50)).
+
+bytes_flipped_in_a_reply(Config) ->
+    {Client, First} = connected(quick(), #{}, Config),
+    Frame = frame({reply, 0, {ok, [1, 2.0, <<"three">>, #{four => {}}]}}),
+    lists:foldl(fun(At, Conn) ->
+                        Call = plain(Client, {port, 1}),
+                        {call, 0, 1} = recv(Conn),
+                        <<Before:At/binary, Byte, After/binary>> = Frame,
+                        send_raw(Conn, <<Before/binary, (Byte bxor 16#55), After/binary>>),
+                        gen_driver_fake:close(Conn),
+                        _ = outcome(Call),
+                        true = is_process_alive(Client),
+                        welcome_again(Client, Config)
+                end, First, lists:seq(0, byte_size(Frame) - 1)),
+    ok.
+
+half_closed_is_hung_up_on(Config) ->
+    {Client, Conn} = connected(quick(), #{}, Config),
+    {Calls, _} = asked(Client, Conn),
+    gen_driver_fake:half_close(Conn),
+    lost(Calls),
+    true = lists:member(recv(Conn), [closed, econnreset]),
+    serves_again(Client, Config).
+
+silence_then_the_answer_twice(Config) ->
+    {Client, Conn} = connected(Config),
+    {error, {failed, timeout}} = gen_driver_tcp:call(Client, 1, silence, 10),
+    {call, 0, 1, silence, _} = recv(Conn),
+    {cancel, 0} = recv(Conn),
+    Next = plain(Client, {port, 2}),
+    {call, 1, 2} = recv(Conn),
+    [send(Conn, {reply, 0, late}) || _ <- [1, 2]],
+    [send(Conn, {reply, 1, Answer}) || Answer <- [first, second]],
+    first = outcome(Next),
+    serves(Client, Conn),
+    {messages, []} = process_info(self(), messages).
+
+words_after_a_goodbye(Config) ->
+    {Client, Conn} = connected(quick(), #{}, Config),
+    {Calls, Ids} = asked(Client, Conn),
+    send_raw(Conn, [frame({goodbye, host_died}) | [frame({reply, Id, too_late}) || Id <- Ids]]),
+    [{error, {failed, not_run}} = outcome(Call) || Call <- Calls],
+    serves_again(Client, Config).
+
+%%% Floods
+
+babble() ->
+    iolist_to_binary([frame(Term) || Term <- [{part, 0, <<0:2000>>}, {note, <<0:2000>>}, {pong, 1}, {reply, 16#7fffffff, <<0:2000>>},
+                                              {failed, 16#7ffffffe, crashed}], _ <- lists:seq(1, 10)]).
+
+%% Babbles as fast as the client takes it, and answers what it is asked.
+babbling(Conn, Babble, Left) ->
+    ok = gen_tcp:send(Conn, Babble),
+    case gen_tcp:recv(Conn, 0, 0) of
+        {ok, Bytes} -> babbling(Conn, Babble, answered(<<Left/binary, Bytes/binary>>, Conn));
+        {error, timeout} -> babbling(Conn, Babble, Left);
+        {error, closed} -> ok
+    end.
+
+answered(<<Size:32, Frame:Size/binary, Rest/binary>>, Conn) ->
+    case binary_to_term(Frame) of
+        {call, Id, 1, N, _} -> ok = gen_tcp:send(Conn, frame({reply, Id, {ok, N}}));
+        {call, Id, 1, N} -> ok = gen_tcp:send(Conn, frame({reply, Id, {ok, N}}))
+    end,
+    answered(Rest, Conn);
+answered(Rest, _Conn) ->
+    Rest.
+
+callers_are_served_in_a_flood(Config) ->
+    {Client, Conn} = connected(Config),
+    {Pid, Monitor} = babbler(Conn),
+    Callers = [async(fun() -> [ask(Client, Caller, N) || N <- lists:seq(1, 50)] end) || Caller <- lists:seq(1, 20)],
+    [?assertEqual([{ok, N} || N <- lists:seq(1, 50)], outcome(Caller)) || Caller <- Callers],
+    stopped(Pid, Monitor),
+    {memory, Memory} = process_info(Client, memory),
+    ?assert(Memory < 16 bsl 20, Memory).
+
+ask(Client, Caller, N) when Caller rem 2 =:= 0 -> gen_driver_tcp:call(Client, 1, N, 60000);
+ask(Client, _Caller, N) -> gen_server:call(Client, {port, 1, N}, infinity).
+
+babbler(Conn) ->
+    ok = inet:setopts(Conn, [{packet, raw}]),
+    Pid = spawn(fun() -> receive go -> babbling(Conn, babble(), <<>>) end end),
+    ok = gen_tcp:controlling_process(Conn, Pid),
+    Pid ! go,
+    {Pid, monitor(process, Pid)}.
+
+stopped(Pid, Monitor) ->
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
+
+%% 64 MiB of what nobody asked for, while the client cannot look: it stays in the sockets.
+a_flood_leaves_no_memory_behind(Config) ->
+    {Client, Conn} = connected(quick(), #{}, Config),
+    ok = sys:suspend(Client),
+    Babble = babble(),
+    Times = (64 bsl 20) div byte_size(Babble),
+    ok = inet:setopts(Conn, [{packet, raw}]),
+    Flood = spawn_monitor(fun() -> [ok = gen_tcp:send(Conn, Babble) || _ <- lists:seq(1, Times)] end),
+    until_blocked(Conn, erlang:monotonic_time(millisecond) + 10000),
+    {message_queue_len, Waiting} = process_info(Client, message_queue_len),
+    ?assert(Waiting =< 34, Waiting),
+    ok = sys:resume(Client),
+    {Pid, Monitor} = Flood,
+    receive {'DOWN', Monitor, process, Pid, normal} -> ok end,
+    ok = inet:setopts(Conn, [{packet, 4}]),
+    serves(Client, Conn).
+
+%% Nothing more goes out: the driver holds back what the kernel does not take.
+until_blocked(Conn, Deadline) ->
+    case inet:getstat(Conn, [send_pend]) of
+        {ok, [{send_pend, Held}]} when Held > 0 -> ok;
+        {ok, _} ->
+            ?assert(erlang:monotonic_time(millisecond) < Deadline),
+            erlang:yield(),
+            until_blocked(Conn, Deadline)
+    end.
+
+%% It reads a request only when the reply before is out: with a client that waited to send, each would wait for the other.
+an_echo_that_stops_reading_while_its_output_is_full(Config) ->
+    {Client, Conn} = connected(Config),
+    Echo = spawn(fun() -> receive go -> echo(Conn) end end),
+    ok = gen_tcp:controlling_process(Conn, Echo),
+    Echo ! go,
+    Params = binary:copy(<<1>>, 512 * 1024),
+    Calls = [case N rem 2 of
+                 0 -> plain(Client, {port, 1, {N, Params}});
+                 1 -> call(Client, 1, {N, Params}, infinity)
+             end || N <- lists:seq(1, 64)],
+    [{ok, {N, Params}} = outcome(Call) || {N, Call} <- lists:zip(lists:seq(1, 64), Calls)],
+    #{in_flight := 0, queued := 0} = gen_driver_tcp:info(Client).
+
+echo(Conn) ->
+    case gen_tcp:recv(Conn, 0) of
+        {ok, Frame} ->
+            {call, Id, 1, Params} = binary_to_term(Frame),
+            ok = gen_tcp:send(Conn, term_to_binary({reply, Id, {ok, Params}})),
+            echo(Conn);
+        {error, _} ->
+            ok
+    end.
+
+%%% Handshakes
+
+welcomes_of_hostile_sizes(Config) ->
+    Client = client(#{backoff => {1, 2}, connect_wait => 60000}, Config),
+    Head = <<131, 104, 3, 119, 7, "welcome", 97, 1>>,
+    Welcomes = [<<Head/binary, 116, 16#ffffffff:32>>,                                   % a map of so many
+                <<Head/binary, 108, 16#ffffffff:32, 106>>,
+                <<Head/binary, 109, 16#ffffffff:32, 0>>,
+                <<Head/binary, 110, 255, 0>>,
+                <<Head/binary, (binary:copy(<<104, 1>>, 200000))/binary>>,              % nested, and never whole
+                <<Head/binary, (binary:copy(<<108, 1:32>>, 100000))/binary>>,
+                <<131, 104, 255>>],
+    [begin
+         Conn = accept(listener(Config)),
+         greet(Conn),
+         hello(Conn),
+         send_raw(Conn, [<<(byte_size(Welcome)):32>>, Welcome]),
+         closed = hung_up(Conn),
+         #{trouble := bad_welcome} = until(Client, fun(#{trouble := T}) -> T =/= none end)
+     end || Welcome <- Welcomes],
+    [begin
+         Conn = accept(listener(Config)),
+         send_raw(Conn, <<Size:32, 0:800>>),
+         closed = hung_up(Conn),
+         until(Client, fun(#{trouble := T}) -> T =:= {frame_too_large, Size} end)
+     end || Size <- [1 bsl 19 + 1, 16#ffffffff]],
+    serves_again(Client, Config).
+
+hung_up(Conn) ->
+    case recv(Conn) of
+        econnreset -> closed;
+        Said -> Said
+    end.
+
+a_welcome_of_the_greatest_size(Config) ->
+    Client = client(#{}, Config),
+    Atoms = [<<(binary:copy(<<"a">>, 1000))/binary, (integer_to_binary(N))/binary>> || N <- lists:seq(1, 400)],
+    Commands = maps:from_list([{<<"c", (integer_to_binary(N))/binary>>, N} || N <- lists:seq(1, 5000)]),
+    Conn = accept(listener(Config)),
+    greet(Conn),
+    send(Conn, welcomed(hello(Conn), #{atoms => Atoms, commands => Commands#{<<"bad">> => -1}})),
+    ok = gen_driver_tcp:await(Client, 5000),
+    #{welcome := #{atoms := Kept, commands := Known}} = gen_driver_tcp:info(Client),
+    ?assertEqual({256, 5000}, {length(Kept), map_size(Known)}),
+    serves(Client, Conn).
+
+%% Every byte comes in time, the whole never.
+a_dribbled_handshake_has_an_end(Config) ->
+    Client = client(#{connect_timeout => 200, backoff => {1, 2}}, Config),
+    Conn = accept(listener(Config)),
+    ok = inet:setopts(Conn, [{packet, raw}]),
+    Await = async(fun() -> gen_driver_tcp:await(Client, 10000) end),
+    ok = gen_tcp:send(Conn, <<4096:32>>),
+    dribble(Conn, 4096),
+    {error, timeout} = outcome(Await),
+    serves_again(Client, Config).
+
+dribble(Conn, Left) when Left > 1 ->
+    case {gen_tcp:send(Conn, <<0>>), gen_tcp:recv(Conn, 0, 5)} of
+        {ok, {error, timeout}} -> dribble(Conn, Left - 1);
+        _ -> ok
+    end.
+
+%% Else a host that dies at once would be dialled without a pause.
+welcomed_and_left_is_no_success(Config) ->
+    Client = client(#{backoff => {20, 80}}, Config),
+    Times = [begin
+                 gen_driver_fake:close(welcome(listener(Config))),
+                 erlang:monotonic_time(millisecond)
+             end || _ <- lists:seq(1, 5)],
+    Pauses = [B - A || {A, B} <- lists:zip(lists:droplast(Times), tl(Times))],
+    [?assert(Pause >= Least - 1, Pauses) || {Pause, Least} <- lists:zip(Pauses, [10, 20, 40, 40])],
+    serves_again(Client, Config).
+
+%%% Rules of the client that nothing else breaks
+
+a_plain_call_that_gives_up_is_not_cancelled(Config) ->
+    {Client, Conn} = connected(Config),
+    ?assertExit({timeout, _}, gen_server:call(Client, {port, 1}, 10)),
+    {call, 0, 1} = recv(Conn),
+    Next = plain(Client, {port, 2}),
+    {call, 1, 2} = recv(Conn),
+    send(Conn, {reply, 0, late}),
+    send(Conn, {reply, 1, next}),
+    next = outcome(Next),
+    #{in_flight := 0} = drained(Client),
+    {messages, []} = process_info(self(), messages).
+
+%% 64 messages, or 64 KiB: else a steady stream would never be sent.
+a_flush_waits_for_no_empty_mailbox(Config) ->
+    {Client, Conn} = connected(Config),
+    3 = sends(Client, Conn, lists:duplicate(160, small)),
+    true = 4 =< sends(Client, Conn, lists:duplicate(10, binary:copy(<<0>>, 30000))).
+
+sends(Client, Conn, Params) ->
+    ok = sys:suspend(Client),
+    [ok = gen_server:cast(Client, {port, 1, P}) || P <- Params],
+    {ok, [{send_cnt, Before}]} = inet:getstat(client_socket(Client), [send_cnt]),
+    ok = sys:resume(Client),
+    recv_calls(Conn, length(Params)),
+    {ok, [{send_cnt, After}]} = inet:getstat(client_socket(Client), [send_cnt]),
+    After - Before.
+
+no_atom_of_a_welcome_is_made(Config) ->
+    Name = <<"an_atom_that_only_a_", "welcome_says">>,
+    {Client, Conn} = connected(#{}, #{atoms => [Name], commands => #{<<"a_command_only_a_", "welcome_says">> => 1}}, Config),
+    serves(Client, Conn),
+    ?assertError(badarg, binary_to_existing_atom(Name)),
+    ?assertError(badarg, binary_to_existing_atom(<<"a_command_only_a_", "welcome_says">>)).
+
+%% During a drain there are two links with the same ids.
+an_answer_of_another_link_is_nobodys(Config) ->
+    {Client, Old} = connected(Config),
+    Before = plain(Client, {port, 1}),
+    {call, 0, 1} = recv(Old),
+    send(Old, {goodbye, draining}),
+    New = welcome(listener(Config)),
+    closed = recv(Old),
+    After = plain(Client, {port, 2}),
+    {call, 0, 2} = recv(New),
+    [send(Old, {reply, 0, Answer}) || Answer <- [old, older]],
+    old = outcome(Before),
+    #{in_flight := 1} = drained(Client),
+    send(New, {reply, 0, new}),
+    new = outcome(After).
+
+%% On OTP 26 and later it corrupts the stream of a socket.
+no_port_command(_Config) ->
+    ok = case application:load(gen_driver_tcp) of {error, {already_loaded, _}} -> ok; Loaded -> Loaded end,
+    {ok, Modules} = application:get_key(gen_driver_tcp, modules),
+    Imports = [{Module, Function} || Module <- Modules, {ok, {_, [{imports, All}]}} <- [beam_lib:chunks(code:which(Module), [imports])],
+                                     {erlang, Function, _} <- All],
+    ?assert(lists:keymember(gen_driver_link, 1, Imports)),
+    ?assertEqual([], [Import || {_, port_command} = Import <- Imports]).
