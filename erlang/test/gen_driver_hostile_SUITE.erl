@@ -172,8 +172,9 @@ words_after_a_goodbye(Config) ->
 %%% Floods
 
 babble() ->
-    iolist_to_binary([frame(Term) || Term <- [{part, 0, <<0:2000>>}, {note, <<0:2000>>}, {pong, 1}, {reply, 16#7fffffff, <<0:2000>>},
-                                              {failed, 16#7ffffffe, crashed}], _ <- lists:seq(1, 10)]).
+    Unasked = [{part, 0, <<0:2000>>}, {note, <<0:2000>>}, {pong, 1}, {reply, 16#7fffffff, <<0:2000>>},
+               {failed, 16#7ffffffe, crashed}],
+    iolist_to_binary([frame(Term) || Term <- Unasked, _ <- lists:seq(1, 10)]).
 
 %% Babbles as fast as the client takes it, and answers what it is asked.
 babbling(Conn, Babble, Left) ->
@@ -397,7 +398,8 @@ an_answer_of_another_link_is_nobodys(Config) ->
 no_port_command(_Config) ->
     ok = case application:load(gen_driver_tcp) of {error, {already_loaded, _}} -> ok; Loaded -> Loaded end,
     {ok, Modules} = application:get_key(gen_driver_tcp, modules),
-    Imports = [{Module, Function} || Module <- Modules, {ok, {_, [{imports, All}]}} <- [beam_lib:chunks(code:which(Module), [imports])],
+    Imports = [{Module, Function} || Module <- Modules,
+                                     {ok, {_, [{imports, All}]}} <- [beam_lib:chunks(code:which(Module), [imports])],
                                      {erlang, Function, _} <- All],
     ?assert(lists:keymember(gen_driver_link, 1, Imports)),
     ?assertEqual([], [Import || {_, port_command} = Import <- Imports]).

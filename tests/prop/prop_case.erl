@@ -196,7 +196,7 @@ finished(Run = #run{world = World, client = Client}) ->
     Deadline = now_ms() + ?DEADLINE,
     Told = told([Number || {Number, _, _} <- Run#run.callers, not is_map_key(Number, Run#run.told)], Run#run.told,
                 Run#run.callers, Deadline),
-    Entries = [maps:merge(#{outcome => nothing}, maps:merge(Entry, outcome(Entry, Told))) || Entry <- lists:reverse(Run#run.entries)],
+    Entries = [maps:merge(Entry, outcome(Entry, Told)) || Entry <- lists:reverse(Run#run.entries)],
     Rest = rest(Client, Deadline) ++ serves(World, Client),
     Dropped = dropped(Client) - Run#run.dropped,
     Left = left(Run#run.callers),
@@ -269,7 +269,8 @@ ended(Pid, Monitor) ->
 %% before: first whoever takes from the common queue, then each seat.
 ran(#world{control = Control, ledger = Ledger}) ->
     {ok, 0} = gen_driver_tcp:call(Control, ?RECORD, 0, ?DEADLINE),
-    Seats = [gen_driver_tcp:call(Control, ?RECORD, 0, #{timeout => ?DEADLINE, key => Seat}) || Seat <- lists:seq(0, ?THREADS - 1)],
+    Seats = [gen_driver_tcp:call(Control, ?RECORD, 0, #{timeout => ?DEADLINE, key => Seat})
+             || Seat <- lists:seq(0, ?THREADS - 1)],
     [{ok, 0}] = lists:usort(Seats),
     [N || <<N:64>> <= everything(Ledger, []), N =/= 0].
 

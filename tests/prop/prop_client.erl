@@ -58,7 +58,8 @@ show({Script, Problems, History}, Found) ->
 %% A test that cannot fail tests nothing: a relay that lies must be found out.
 found_out(World) ->
     Script = {#{max_in_flight => 4096, max_queued => 10000, connect_wait => 1000, plain_timeout => infinity},
-              [{call, own, none, none, free}, {cast, own, none, 1, free}, {cast, own, none, 1, free}, {call, plain, none, none, free}]},
+              [{call, own, none, none, free}, {cast, own, none, 1, free}, {cast, own, none, 1, free},
+               {call, plain, none, none, free}]},
     lists:foreach(fun({Fault, Said}) ->
                           ok = prop_case:fault(World, Fault),
                           {Problems, _, _} = prop_case:run(World, Script),

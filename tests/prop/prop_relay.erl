@@ -14,8 +14,8 @@
 
 -define(WAIT, 20000).
 
--record(relay, {port, fault = none, door = open, flow = true, links = []}).
--record(link, {down, up, flow, fault, broken = false, tear = none, sent = <<>>, got = <<>>}).
+-record(relay, {port, fault = none, door = open, links = []}).
+-record(link, {down, up, flow = true, fault, broken = false, tear = none, sent = <<>>, got = <<>>}).
 
 %%% From the script
 
@@ -29,9 +29,9 @@ url(Relay) -> ask(Relay, url).
 fault(Relay, Fault) -> ask(Relay, {fault, Fault}).
 %% shut: whoever connects is hung up on.
 door(Relay, Door) -> ask(Relay, {door, Door}).
-%% false: nothing passes, in neither direction, and nothing is lost.
+%% false: on the links that are there nothing passes, in neither direction, and nothing is lost.
 flow(Relay, Flow) -> ask(Relay, {flow, Flow}).
-%% Newest or all; close, reset or half_close towards the client.
+%% Oldest or all; close, reset or half_close towards the client.
 cut(Relay, Which, How) -> ask(Relay, {cut, Which, How}).
 %% The newest is cut K bytes into what next goes up, or into the next frame that comes down.
 tear(Relay, Direction, K, How) -> ask(Relay, {newest, {tear, {Direction, K, How}}}).
@@ -40,8 +40,9 @@ calm(Relay) -> ask(Relay, calm).
 %% The host seems to ask the newest to leave.
 drain(Relay) -> ask(Relay, {newest, {say, [{goodbye, draining}]}}).
 %% What a client ignores.
-noise(Relay) -> ask(Relay, {newest, {say, [{note, [noise]}, {pong, 7}, {part, 0, piece}, {reply, 16#7fffffff, {ok, 0}},
-                                           {failed, 16#7ffffffe, crashed}]}}).
+noise(Relay) ->
+    Terms = [{note, [noise]}, {pong, 7}, {part, 0, piece}, {reply, 16#7fffffff, {ok, 0}}, {failed, 16#7ffffffe, crashed}],
+    ask(Relay, {newest, {say, Terms}}).
 %% The clients' ports of the links that are whole.
 live(Relay) -> ask(Relay, live).
 %% No connection is left.
@@ -96,25 +97,25 @@ serve(Relay = #relay{links = Links}, Waiting) ->
 served(url, _, Relay) -> {"tcp://127.0.0.1:" ++ integer_to_list(Relay#relay.port), Relay};
 served({fault, Fault}, _, Relay) -> {ok, Relay#relay{fault = Fault}};
 served({door, Door}, _, Relay) -> {ok, Relay#relay{door = Door}};
-served({flow, Flow}, _, Relay) -> {[ask(Link, {flow, Flow}) || Link <- Relay#relay.links], Relay#relay{flow = Flow}};
+served({flow, Flow}, _, Relay) -> {[ask(Link, {flow, Flow}) || Link <- Relay#relay.links], Relay};
 served({cut, all, How}, _, Relay) -> {[ask(Link, {cut, How}) || Link <- Relay#relay.links], Relay};
-served({cut, oldest, How}, _, Relay) -> {[ask(Link, {cut, How}) || Link <- lists:nthtail(max(0, length(Relay#relay.links) - 1),
-                                                                                       Relay#relay.links)], Relay};
+served({cut, oldest, How}, _, Relay = #relay{links = Links}) ->
+    {[ask(Link, {cut, How}) || Link <- lists:nthtail(max(0, length(Links) - 1), Links)], Relay};
 served(calm, _, Relay) -> {[ask(Link, {tear, none}) || Link <- Relay#relay.links], Relay};
 served({newest, What}, _, Relay) -> {[ask(Link, What) || Link <- lists:sublist(Relay#relay.links, 1)], Relay};
 served(live, _, Relay) -> {[Port || Link <- Relay#relay.links, Port <- [ask(Link, live)], is_integer(Port)], Relay};
 served(hello, _, Relay = #relay{door = shut}) -> {shut, Relay};
-served(hello, Pid, Relay = #relay{flow = Flow, fault = Fault, links = Links}) ->
+served(hello, Pid, Relay = #relay{fault = Fault, links = Links}) ->
     monitor(process, Pid),
-    {{open, Flow, Fault}, Relay#relay{links = [Pid | Links]}}.
+    {{open, Fault}, Relay#relay{links = [Pid | Links]}}.
 
 %%% One connection
 
 link(Relay, Down, {Host, Port}) ->
     case ask(Relay, hello) of
-        {open, Flow, Fault} ->
+        {open, Fault} ->
             {ok, Up} = gen_tcp:connect(Host, Port, [binary, {active, false}, {nodelay, true}, {exit_on_close, false}]),
-            pass(armed(#link{down = Down, up = Up, flow = Flow, fault = Fault}));
+            pass(armed(#link{down = Down, up = Up, fault = Fault}));
         shut ->
             gen_tcp:close(Down)
     end.
