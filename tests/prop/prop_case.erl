@@ -17,7 +17,7 @@
 -record(world, {relay, control, ledger, gate, counter}).
 -opaque world() :: #world{}.
 -record(run, {world, client, options, callers = [], told = #{}, entries = [], gate, epoch = 0, sure_from, dropped = 0,
-              breaks = false, shuts = false, drains = false}).
+              breaks = false, shuts = false, drains = false, over = []}).
 
 %% The daemon's address, the instance's ledger and gate. Lasts for all cases.
 -spec open({string(), inet:port_number()}, file:name(), file:name()) -> world().
@@ -60,7 +60,7 @@ step({call, plain, Timeout, none, Work}, Run = #run{options = #{plain_timeout :=
            #{number => Number, deadline => Plain =/= infinity, gives_up => Timeout =/= none,
              short => is_short(Timeout)}, wait, Run);
 step({burst, N, Style}, Run) ->
-    lists:foldl(fun(_, Acc) -> burst(Style, Acc) end, Run, lists:seq(1, N));
+    bounded(lists:foldl(fun(_, Acc) -> burst(Style, Acc) end, Run, lists:seq(1, N)));
 step({cast, Style, Timeout, Key, Work}, Run = #run{client = Client}) ->
     {Command, Params, Number} = work(Work, Run),
     {Told, Own} = case Style of
@@ -86,6 +86,15 @@ step({tear, Direction, K, How}, Run = #run{world = #world{relay = Relay}}) ->
 step(drain, Run = #run{world = #world{relay = Relay}}) ->
     prop_relay:drain(Relay),
     Run#run{drains = true};
+step({chop, Bytes}, Run = #run{world = #world{relay = Relay}}) ->
+    prop_relay:chop(Relay, Bytes),
+    Run;
+step(starve, Run = #run{options = #{connect_wait := Wait}}) when Wait > 100 ->
+    Run;
+step(starve, Run = #run{callers = Callers, told = Told}) ->
+    Starved = step({cut, all, close}, step(shut, Run)),
+    All = [Number || {Number, _, _} <- Callers, not is_map_key(Number, Told)],
+    Starved#run{told = told(All, Told, Callers, now_ms() + ?DEADLINE)};
 step(noise, Run = #run{world = #world{relay = Relay}}) ->
     prop_relay:noise(Relay),
     Run;
@@ -114,6 +123,15 @@ step(await, Run = #run{world = World, client = Client}) ->
     case Run#run.sure_from of
         infinity -> Kept#run{sure_from = number(World) + 1, dropped = dropped(Client)};
         _ -> Kept
+    end.
+
+%% However many links there are while old ones are drained.
+bounded(Run = #run{client = Client, options = #{max_in_flight := Max}}) ->
+    case gen_driver_tcp:info(Client) of
+        #{in_flight := InFlight, links := Links} when InFlight > Max * Links ->
+            Run#run{over = [lists:flatten(io_lib:format("~b calls in flight on ~b links", [InFlight, Links]))]};
+        #{} ->
+            Run
     end.
 
 burst(own, Run) -> call(fun(Client, N) -> gen_driver_tcp:call(Client, ?RECORD, N, infinity) end, #{}, Run);
@@ -206,7 +224,7 @@ finished(Run = #run{world = World, client = Client}) ->
     Facts = #{breaks => Run#run.breaks, shuts => Run#run.shuts, drains => Run#run.drains, sure_from => Run#run.sure_from,
               bounded => maps:get(max_queued, Run#run.options) < 100, dropped => Dropped},
     Served = number(World),
-    {prop_books:problems(Entries, [N || N <- Ran, N =/= Served], Facts) ++ Rest ++ Left,
+    {prop_books:problems(Entries, [N || N <- Ran, N =/= Served], Facts) ++ Run#run.over ++ Rest ++ Left,
      [word(Entry) || Entry <- Entries],
      [io_lib:format("  ~b ~p key ~p: ~p, ran ~b times~n", [N, Sort, Key, Outcome, length([x || M <- Ran, M =:= N])])
       || #{number := N, sort := Sort, key := Key, outcome := Outcome} <- Entries]}.

@@ -10,12 +10,12 @@
 -module(prop_relay).
 
 -export([start/1, url/1, fault/2, faults/0]).
--export([door/2, flow/2, cut/3, tear/4, calm/1, drain/1, noise/1, live/1, idle/1]).
+-export([door/2, flow/2, cut/3, tear/4, calm/1, chop/2, drain/1, noise/1, live/1, idle/1]).
 
 -define(WAIT, 20000).
 
 -record(relay, {port, fault = none, door = open, links = []}).
--record(link, {down, up, flow = true, fault, broken = false, tear = none, sent = <<>>, got = <<>>}).
+-record(link, {down, up, flow = true, fault, broken = false, tear = none, chop = whole, sent = <<>>, got = <<>>}).
 
 %%% From the script
 
@@ -35,6 +35,8 @@ flow(Relay, Flow) -> ask(Relay, {flow, Flow}).
 cut(Relay, Which, How) -> ask(Relay, {cut, Which, How}).
 %% The newest is cut K bytes into what next goes up, or into the next frame that comes down.
 tear(Relay, Direction, K, How) -> ask(Relay, {newest, {tear, {Direction, K, How}}}).
+%% From now on the newest gets what comes down in pieces of so many bytes.
+chop(Relay, Bytes) -> ask(Relay, {newest, {chop, Bytes}}).
 %% No tear waits any more.
 calm(Relay) -> ask(Relay, calm).
 %% The host seems to ask the newest to leave.
@@ -147,6 +149,7 @@ told({flow, _}, Link = #link{broken = true}) -> {ok, Link};
 told({flow, Flow}, Link) -> {ok, armed(Link#link{flow = Flow})};
 told({cut, How}, Link) -> {ok, armed(cut(How, Link))};
 told({tear, Tear}, Link) -> {ok, Link#link{tear = Tear}};
+told({chop, Bytes}, Link) -> {ok, Link#link{chop = Bytes}};
 told({say, Terms}, Link = #link{broken = false, down = Down}) ->
     {gen_tcp:send(Down, [frame(term_to_binary(Term)) || Term <- Terms]), Link};
 told(live, Link = #link{broken = false, down = Down}) ->
@@ -191,9 +194,17 @@ down(_Frame, Link = #link{broken = true}) ->
 down(Frame, Link = #link{down = Down, tear = {down, K, How}}) ->
     gen_tcp:send(Down, binary:part(frame(Frame), 0, min(K, byte_size(Frame) + 3))),
     cut(How, Link);
-down(Frame, Link = #link{down = Down, fault = Fault}) ->
-    gen_tcp:send(Down, frame(answered(Fault, Frame))),
+down(Frame, Link = #link{down = Down, fault = Fault, chop = Chop}) ->
+    pieces(frame(answered(Fault, Frame)), Chop, Down),
     Link.
+
+pieces(Bytes, Chop, Down) when is_integer(Chop), byte_size(Bytes) > Chop ->
+    {Piece, Rest} = split_binary(Bytes, Chop),
+    gen_tcp:send(Down, Piece),
+    erlang:yield(),                             % so that the client has it before the next, as a rule
+    pieces(Rest, Chop, Down);
+pieces(Bytes, _Chop, Down) ->
+    gen_tcp:send(Down, Bytes).
 
 frame(Bytes) ->
     <<(byte_size(Bytes)):32, Bytes/binary>>.

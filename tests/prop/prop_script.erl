@@ -29,12 +29,15 @@ step() ->
                {1, {tear, oneof([down, up]), integer(0, 40), ending()}},
                {2, drain},
                {1, noise},
+               {1, {chop, integer(1, 9)}},
+               {1, starve},
                {1, stall}, {1, flow},
                {1, shut}, {1, open},
                {2, release},
                {1, hear},
                {2, await}]).
 
+%% starve: no link any more, and none comes, until everybody has been told.
 %% hear: until all callers whose time is short have been told.
 %% {call, own, Timeout, Key, Work}: gen_driver_tcp:call. {call, plain, Patience, none, Work}: gen_server:call.
 call() ->
