@@ -91,10 +91,19 @@ step({chop, Bytes}, Run = #run{world = #world{relay = Relay}}) ->
     Run;
 step(starve, Run = #run{options = #{connect_wait := Wait}}) when Wait > 100 ->
     Run;
-step(starve, Run = #run{callers = Callers, told = Told}) ->
-    Starved = step({cut, all, close}, step(shut, Run)),
+step(starve, Run = #run{client = Client}) ->
+    Cut = step({cut, all, close}, step(shut, Run)),
+    until(fun() -> maps:get(links, gen_driver_tcp:info(Client)) =:= 0 end),
+    Starved = #run{callers = Callers, told = Told} = step({call, plain, none, none, free}, Cut),
     All = [Number || {Number, _, _} <- Callers, not is_map_key(Number, Told)],
     Starved#run{told = told(All, Told, Callers, now_ms() + ?DEADLINE)};
+step({handover, Key}, Run = #run{client = Client}) ->
+    Whole = step(await, Run),
+    #{connects := Connects} = gen_driver_tcp:info(Client),
+    Asked = step({call, own, none, Key, free}, step(stall, Whole)),
+    Draining = step(drain, Asked),
+    until(fun() -> maps:get(connects, gen_driver_tcp:info(Client)) > Connects end),
+    Draining;
 step(noise, Run = #run{world = #world{relay = Relay}}) ->
     prop_relay:noise(Relay),
     Run;
@@ -119,7 +128,7 @@ step(await, Run = #run{world = World, client = Client}) ->
     prop_relay:calm(World#world.relay),
     #run{} = step(flow, step(open, Run)),
     until(fun() -> linked(World, Client) end),
-    Kept = Run#run{epoch = next_epoch(Run)},
+    Kept = Run#run{epoch = case Run#run.epoch of none -> next_epoch(Run); Known -> Known end},
     case Run#run.sure_from of
         infinity -> Kept#run{sure_from = number(World) + 1, dropped = dropped(Client)};
         _ -> Kept

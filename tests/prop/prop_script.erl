@@ -28,6 +28,7 @@ step() ->
                {2, {cut, frequency([{4, all}, {1, oldest}]), ending()}},
                {1, {tear, oneof([down, up]), integer(0, 40), ending()}},
                {2, drain},
+               {2, {handover, integer(0, 2)}},
                {1, noise},
                {1, {chop, integer(1, 9)}},
                {1, starve},
@@ -37,7 +38,8 @@ step() ->
                {1, hear},
                {2, await}]).
 
-%% starve: no link any more, and none comes, until everybody has been told.
+%% handover: a drain while a request with that key is on its way, until the client has the new link.
+%% starve: no link any more, and none comes, until everybody has been told, one more caller too.
 %% hear: until all callers whose time is short have been told.
 %% {call, own, Timeout, Key, Work}: gen_driver_tcp:call. {call, plain, Patience, none, Work}: gen_server:call.
 call() ->
