@@ -6,7 +6,7 @@
 %% alone is not waited for.
 -module(prop_case).
 
--export([open/3, run/2, fault/2]).
+-export([open/3, run/3, fault/2]).
 -export_type([world/0]).
 
 -define(RECORD, 1).
@@ -16,7 +16,7 @@
 
 -record(world, {relay, control, ledger, gate, counter}).
 -opaque world() :: #world{}.
--record(run, {world, client, options, callers = [], told = #{}, entries = [], gate, epoch = 0, sure_from, dropped = 0,
+-record(run, {world, client, options, patience, callers = [], told = #{}, entries = [], gate, epoch = 0, sure_from, dropped = 0,
               breaks = false, shuts = false, drains = false, over = []}).
 
 %% The daemon's address, the instance's ledger and gate. Lasts for all cases.
@@ -33,13 +33,15 @@ open({Host, Port} = Daemon, LedgerPath, GatePath) ->
 fault(#world{relay = Relay}, Fault) ->
     prop_relay:fault(Relay, Fault).
 
-%% What does not agree, what was told how often, and the history, for reading.
--spec run(world(), {map(), [term()]}) -> {Problems :: [string()], Told :: [term()], History :: iodata()}.
-run(World = #world{relay = Relay}, {Options, Steps}) ->
+%% What does not agree, what was told how often, and the history, for reading. `Patience' (ms): whoever hears nothing
+%% for so long never will.
+-spec run(world(), {map(), [term()]}, Patience :: pos_integer()) -> {Problems :: [string()], Told :: [term()], History :: iodata()}.
+run(World = #world{relay = Relay}, {Options, Steps}, Patience) ->
     ok = prop_relay:door(Relay, open),
     prop_relay:flow(Relay, true),
     {ok, Client} = gen_driver_tcp:start_link(Options#{instance => ledger, connect => prop_relay:url(Relay), backoff => {1, 4}}),
-    Run = #run{world = World, client = Client, options = Options, gate = gate(World), sure_from = number(World) + 1},
+    Run = #run{world = World, client = Client, options = Options, patience = Patience, gate = gate(World),
+               sure_from = number(World) + 1},
     ok = gen_driver_tcp:await(Client, ?DEADLINE),
     finished(lists:foldl(fun step/2, Run, Steps)).
 
@@ -96,7 +98,9 @@ step(starve, Run = #run{client = Client}) ->
     until(fun() -> maps:get(links, gen_driver_tcp:info(Client)) =:= 0 end),
     Starved = #run{callers = Callers, told = Told} = step({call, plain, none, none, free}, Cut),
     All = [Number || {Number, _, _} <- Callers, not is_map_key(Number, Told)],
-    Starved#run{told = told(All, Told, Callers, now_ms() + ?DEADLINE)};
+    Heard = told(All, Told, Callers, now_ms() + Run#run.patience),
+    Starved#run{told = Heard, over = [lists:flatten(io_lib:format("~b still waits though there is no link", [Number]))
+                                      || Number <- All, not is_map_key(Number, Heard)] ++ Run#run.over};
 step({handover, Key}, Run = #run{client = Client}) ->
     Whole = step(await, Run),
     #{connects := Connects} = gen_driver_tcp:info(Client),
@@ -123,7 +127,7 @@ step(release, Run = #run{world = World}) ->
     Run#run{gate = release(World)};
 step(hear, Run = #run{callers = Callers, entries = Entries, told = Told}) ->
     Short = [Number || #{short := true, number := Number} <- Entries, not is_map_key(Number, Told)],
-    Run#run{told = told(Short, Told, Callers, now_ms() + ?DEADLINE)};
+    Run#run{told = told(Short, Told, Callers, now_ms() + Run#run.patience)};
 step(await, Run = #run{world = World, client = Client}) ->
     prop_relay:calm(World#world.relay),
     #run{} = step(flow, step(open, Run)),
@@ -138,7 +142,7 @@ step(await, Run = #run{world = World, client = Client}) ->
 bounded(Run = #run{client = Client, options = #{max_in_flight := Max}}) ->
     case gen_driver_tcp:info(Client) of
         #{in_flight := InFlight, links := Links} when InFlight > Max * Links ->
-            Run#run{over = [lists:flatten(io_lib:format("~b calls in flight on ~b links", [InFlight, Links]))]};
+            Run#run{over = [lists:flatten(io_lib:format("~b calls in flight on ~b links", [InFlight, Links])) | Run#run.over]};
         #{} ->
             Run
     end.
@@ -220,7 +224,7 @@ enter(Entry, Run = #run{entries = Entries, epoch = Epoch}) ->
 finished(Run = #run{world = World, client = Client}) ->
     prop_relay:calm(World#world.relay),
     step(release, step(flow, step(open, Run))),
-    Deadline = now_ms() + ?DEADLINE,
+    Deadline = now_ms() + Run#run.patience,
     Told = told([Number || {Number, _, _} <- Run#run.callers, not is_map_key(Number, Run#run.told)], Run#run.told,
                 Run#run.callers, Deadline),
     Entries = [maps:merge(Entry, outcome(Entry, Told)) || Entry <- lists:reverse(Run#run.entries)],

@@ -10,7 +10,11 @@
 -export([main/1]).
 
 %% A failure may need luck to come again: once there was one, a smaller script has so many chances to fail.
--define(CHANCES, 4).
+-define(CHANCES, 3).
+%% Ms. And it need not wait as long for what does not come.
+-define(PATIENCE, 15000).
+-define(LESS, 2000).
+-define(SHRINKS, 100).
 
 %% Daemon's port, ledger, gate, cases, the file for a counterexample, and one to run again or "".
 main([Port, LedgerPath, GatePath, Cases, Found, Again]) ->
@@ -19,7 +23,7 @@ main([Port, LedgerPath, GatePath, Cases, Found, Again]) ->
     ok = found_out(World),
     Holds = case Again of
         "" ->
-            proper:quickcheck(holds(World), [{numtests, Cases}, {max_size, 30}, nocolors]);
+            proper:quickcheck(holds(World), [{numtests, Cases}, {max_size, 30}, {max_shrinks, ?SHRINKS}, nocolors]);
         _ ->
             {ok, [Script]} = file:consult(Again),
             proper:check(holds(World), [Script], [nocolors])
@@ -30,13 +34,16 @@ main([Port, LedgerPath, GatePath, Cases, Found, Again]) ->
 holds(World) ->
     ?FORALL(Script, prop_script:script(),
             begin
-                {Problems, Told} = chances(World, Script, case get(smallest) of undefined -> 1; _ -> ?CHANCES end),
+                {Problems, Told} = case get(smallest) of
+                    undefined -> chances(World, Script, ?PATIENCE, 1);
+                    _ -> chances(World, Script, ?LESS, ?CHANCES)
+                end,
                 aggregate(Told, Problems =:= [])
             end).
 
-chances(World, Script, N) ->
-    case prop_case:run(World, Script) of
-        {[], _, _} when N > 1 -> chances(World, Script, N - 1);
+chances(World, Script, Patience, N) ->
+    case prop_case:run(World, Script, Patience) of
+        {[], _, _} when N > 1 -> chances(World, Script, Patience, N - 1);
         {[], Told, _} -> {[], Told};
         {Problems, Told, History} -> smallest(Script, Problems, History), {Problems, Told}
     end.
@@ -62,10 +69,10 @@ found_out(World) ->
                {call, plain, none, none, free}]},
     lists:foreach(fun({Fault, Said}) ->
                           ok = prop_case:fault(World, Fault),
-                          {Problems, _, _} = prop_case:run(World, Script),
+                          {Problems, _, _} = prop_case:run(World, Script, ?PATIENCE),
                           lists:any(fun(Problem) -> string:find(Problem, Said) =/= nomatch end, Problems)
                               orelse error({not_found_out, Fault, Problems})
                   end, prop_relay:faults()),
     ok = prop_case:fault(World, none),
-    {[], _, _} = prop_case:run(World, Script),
+    {[], _, _} = prop_case:run(World, Script, ?PATIENCE),
     ok.
