@@ -35,7 +35,8 @@ fault(#world{relay = Relay}, Fault) ->
 
 %% What does not agree, what was told how often, and the history, for reading. `Patience' (ms): whoever hears nothing
 %% for so long never will.
--spec run(world(), {map(), [term()]}, Patience :: pos_integer()) -> {Problems :: [string()], Told :: [term()], History :: iodata()}.
+-spec run(world(), {map(), [term()]}, Patience :: pos_integer()) ->
+    {Problems :: [string()], Told :: [term()], History :: iodata()}.
 run(World = #world{relay = Relay}, {Options, Steps}, Patience) ->
     ok = prop_relay:door(Relay, open),
     prop_relay:flow(Relay, true),
