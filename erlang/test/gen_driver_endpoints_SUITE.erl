@@ -245,8 +245,9 @@ not_started(_Config) ->
         {ok, Client} = gen_driver_tcp:start_link(Options),
         {ok, _} = gen_driver_tcp:call(Client, 1),
         {ok, _} = gen_driver_pool:call(Pool, 1),
-        exit(maps:get(pid, hd(members(Pool))), kill),
-        until(fun() -> [S || #{status := S} <- members(Pool)] =:= [up] end)
+        [#{pid := Killed}] = members(Pool),
+        exit(Killed, kill),
+        until(fun() -> [S || #{status := S, pid := Pid} <- members(Pool), Pid =/= Killed] =:= [up] end)
     after
         ok = application:start(gen_driver_tcp)
     end,
