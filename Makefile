@@ -11,6 +11,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE = $(PY) scripts/native.py
 PYTEST = $(PY) -m pytest
+MIX = HEX_OFFLINE=1 LC_ALL=C.UTF-8 MIX_BUILD_PATH=$(CURDIR)/build/check/mix mix
 
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(wildcard examples/*/*.c))))
 TEST_DRIVERS := $(wildcard tests/drivers/*.c)
@@ -51,7 +52,7 @@ run: build ## a daemon in the foreground, with the shipped configuration and the
 	@exec $(VENV)/bin/gendriverd serve --config config/gendriverd.toml --listen tcp://127.0.0.1:9900 \
 		--listen unix:$(CURDIR)/build/run/gendriverd.sock --admin build/run/admin.sock --driver-path build/drivers
 
-check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, strict C with gcc and clang, xref, dialyzer
+check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, strict C with gcc and clang, xref, dialyzer, mix format
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
@@ -66,6 +67,8 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 	done
 	cd erlang && TERM=dumb rebar3 xref
 	cd erlang && TERM=dumb rebar3 dialyzer
+	cd erlang/gen_driver_tcp && $(MIX) format --check-formatted
+	cd erlang/gen_driver_tcp && $(MIX) compile --warnings-as-errors
 
 otp28: build/otp28/.complete ## a runtime of OTP 28 beside Debian's 25, into build/otp28: the tests' second Erlang
 

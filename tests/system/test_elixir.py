@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The client as Elixir code has it: its own tests, and applications that depend on it with Mix, against a real daemon."""
+"""The client as Elixir has it, against a real daemon: its own tests, and applications that depend on it with Mix."""
 
 import os
 import re
