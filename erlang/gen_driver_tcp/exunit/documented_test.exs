@@ -10,8 +10,7 @@ defmodule GenDriver.DocumentedTest do
       functions = for {{:function, name, arity}, _, _, doc, _} <- entries, doc != :hidden, do: {{name, arity}, doc}
       assert functions != []
 
-      assert for({function, doc} <- functions, not is_map_key(doc, "en"), do: function) ==
-               []
+      assert for({function, doc} <- functions, not is_map_key(doc, "en"), do: function) == []
 
       {:ok, specs} = Code.Typespec.fetch_specs(unquote(module))
       typed = for {function, _} <- specs, do: function
