@@ -76,11 +76,13 @@ defmodule GenDriverTest do
       crash = client("crash")
       error = assert_raise Error, fn -> GenDriver.call!(crash, :run, [:segv], patience()) end
       assert %{source: :service, reason: :crashed, command: :run, retryable: false} = error
-      assert Exception.message(error) == "command :run failed: :crashed, it may have run"
+      assert Exception.message(error) == "command :run failed: crashed, the driver crashed in it; it may have run"
 
       error = assert_raise Error, fn -> GenDriver.call!(sum, 0x40000000, []) end
       assert %{source: :service, reason: :bad_request, retryable: true} = error
-      assert Exception.message(error) == "command 1073741824 failed: :bad_request, it never started"
+
+      assert Exception.message(error) ==
+               "command 1073741824 failed: bad_request, its command or params are not taken; it never started"
     end
 
     test "with ! raise a name that the driver has not declared", %{sum: sum} do

@@ -20,6 +20,24 @@ defmodule GenDriver.Error do
   A driver whose own replies look like `{:error, {:failed, atom}}` is taken for the service.
   """
 
+  # What each is told with; docs/protocol.md has the long form.
+  @words %{
+    overloaded: "a bound on what waits is reached",
+    expired: "its time passed while it waited",
+    cancelled: "it was cancelled",
+    draining: "the service is stopping",
+    unavailable: "there is no connection to the instance",
+    not_run: "the driver's host died first",
+    bad_request: "its command or params are not taken",
+    quarantined: "it has killed its host before",
+    crashed: "the driver crashed in it",
+    interrupted: "the driver's host died before its answer was out",
+    timeout: "there was no answer in time",
+    bad_reply: "the driver's reply is no valid term",
+    undecodable: "the reply is no term that this node takes",
+    disconnected: "the connection ended before its answer"
+  }
+
   @type t :: %__MODULE__{
           reason: term(),
           source: :service | :driver | :client,
@@ -51,8 +69,8 @@ defmodule GenDriver.Error do
   @impl true
   @spec message(t) :: String.t()
   def message(%{source: :service} = error) do
-    "command #{inspect(error.command)} failed: #{inspect(error.reason)}, " <>
-      if(error.retryable, do: "it never started", else: "it may have run")
+    "command #{inspect(error.command)} failed: #{words(error.reason)}" <>
+      if(error.retryable, do: "; it never started", else: "; it may have run")
   end
 
   def message(%{reason: {:unknown_command, name}, source: :client}),
@@ -63,4 +81,11 @@ defmodule GenDriver.Error do
   end
 
   def message(error), do: "command #{inspect(error.command)}: the driver says #{inspect({:error, error.reason})}"
+
+  defp words(reason) do
+    case @words do
+      %{^reason => words} -> "#{reason}, #{words}"
+      _ -> inspect(reason)
+    end
+  end
 end
