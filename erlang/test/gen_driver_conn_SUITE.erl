@@ -35,14 +35,21 @@ groups() ->
        a_drained_host_finishes_and_is_left, a_drain_while_nothing_is_asked, a_key_waits_for_the_host_that_is_left,
        drained_twice]},
      {owners, [parallel],
-      [of_no_use_to_others, it_ends_with_its_owner, it_ends_with_its_owner_over_tls, other_messages_stay_and_keep_their_order,
-       a_password_is_in_no_crash_report]},
+      [of_no_use_to_others, it_ends_with_its_owner, other_messages_stay_and_keep_their_order,
+       a_password_is_in_no_crash_report] ++ with_ssl([it_ends_with_its_owner_over_tls])},
      {many, [parallel],
       [answers_are_in_the_order_of_the_requests, no_more_in_flight_than_allowed, bytes_in_flight_are_bounded, refused_ones_among_many,
-       a_peer_that_reads_no_more_before_it_is_read, large_ones_over_tls, many_and_too_little_time,
-       many_over_a_drain, many_over_an_end, none_at_all]},
+       a_peer_that_reads_no_more_before_it_is_read, many_and_too_little_time,
+       many_over_a_drain, many_over_an_end, none_at_all] ++ with_ssl([large_ones_over_tls])},
      {streams, [parallel],
       [parts_are_folded_and_credit_given, a_function_that_raises_ends_the_stream, a_stream_that_ends_early]}].
+
+%% Not every runtime has it.
+with_ssl(Cases) ->
+    case code:which(ssl) of
+        non_existing -> [];
+        _ -> Cases
+    end.
 
 init_per_testcase(_Case, Config) ->
     [{listener, gen_driver_fake:listen()} | Config].

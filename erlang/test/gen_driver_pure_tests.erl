@@ -13,7 +13,7 @@ defaults_test() ->
                    connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
                    max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
                    driver_atoms => false, undecodable => {error, {failed, undecodable}}, ping => 15000,
-                   ping_timeout => 60000, tcp_options => [], tls_options => [], auth => none},
+                   ping_timeout => 60000, leave_timeout => 300000, tcp_options => [], tls_options => [], auth => none},
                  Options).
 
 connect_test_() ->

@@ -21,6 +21,7 @@
 
 %% How long (ms) a caller waits beyond its deadline for the host's own word.
 -define(BEYOND, 100).
+-define(SAY, 5000).
 
 %% @doc A request to be made, of one client or of one after another: encoded once.
 -spec request(gen_driver_tcp:command(), {params, term()} | none, timeout(), gen_driver_proto:options()) -> request().
@@ -98,17 +99,21 @@ sendable(Client, Asked) ->
     end.
 
 say(Reason) ->
-    receive {'$gen_call', From, #request{}} -> gen_driver_answer:failed(From, own, Reason) end.
+    receive {'$gen_call', From, #request{}} -> gen_driver_answer:failed(From, own, Reason)
+    after ?SAY -> ok                            % its caller died before it asked
+    end.
 
 %% @doc The outcome that an answer of the client holds.
--spec outcome({frame, BodyAt :: pos_integer(), Frame :: binary()} | {said, term()}) -> outcome().
+-spec outcome({frame, BodyAt :: pos_integer(), Frame :: binary()} | {said, term()} | gen_driver_tcp:failed()) -> outcome().
 outcome({frame, BodyAt, Frame}) ->
     case gen_driver_proto:term(Frame, BodyAt) of
         {ok, Term} -> {reply, Term};
         undecodable -> {failed, undecodable}
     end;
 outcome({said, {error, {failed, Reason}}}) -> {failed, Reason};
-outcome({said, {error, {unknown_command, Name}}}) -> {unknown_command, Name}.
+outcome({said, {error, {unknown_command, Name}}}) -> {unknown_command, Name};
+%% A client of another version, on another node, that did not know what it was asked.
+outcome({error, {failed, Reason}}) -> {failed, Reason}.
 
 %% @doc Nobody waits any more.
 -spec cancel(handle()) -> ok.

@@ -116,6 +116,8 @@ handle_info({timeout, Timer, pulse}, State = #state{pulse = Timer}) ->
     next(gen_driver_links:pulse(State#state{pulse = none}));
 handle_info({timeout, Timer, sweep}, State = #state{sweep = Timer}) ->
     next(gen_driver_flow:sweep(State#state{sweep = none}));
+handle_info({timeout, Timer, tidy}, State = #state{tidying = {_, Timer}}) ->
+    next(gen_driver_flow:tidied(State));
 handle_info({timeout, Timer, drops}, State = #state{drops = {_, Timer}}) ->
     next(gen_driver_flow:drops(State));
 handle_info({'DOWN', Monitor, process, _, _}, State) ->

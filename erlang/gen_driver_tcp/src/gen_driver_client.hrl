@@ -12,6 +12,7 @@
     sweep = none :: none | reference(),
     tick = 0 :: non_neg_integer(),
     dropped = 0 :: non_neg_integer(),           % casts
+    tidying = none :: none | {{integer(), integer()}, Timer :: reference()},   % places that nobody may hold
     drops = none :: none | {Told :: non_neg_integer(), Timer :: reference()},
 
     %% Links, kept under their sockets: gen_driver_links. There is one, `current', except

@@ -12,7 +12,7 @@
 
 -export([open/2, room/1, max_bytes/1, enter/2, send/5, written/2, cancel/2, next/2, ahead/1]).
 -export([finish/1, close/2]).
--export([welcome/1, touch/1, pending/1, is_draining/1, is_over/1, is_clear/1]).
+-export([welcome/1, touch/1, pending/1, is_draining/1, is_over/1, is_clear/1, is_past/1]).
 -export_type([link/0, event/0, until/0]).
 
 -type until() :: infinity | integer().          % monotonic ms
@@ -322,6 +322,11 @@ is_clear(#link{clear = true}) -> true;
 is_clear(#link{socket = Socket}) -> gen_driver_socket:is_clear(Socket) =:= true.
 
 %% An atom is more than every number.
+%% @doc Whether that time has passed.
+-spec is_past(until()) -> boolean().
+is_past(infinity) -> false;
+is_past(Until) -> Until =< now_ms().
+
 left(infinity) -> infinity;
 left(Until) -> min(max(0, Until - now_ms()), ?MAX_MS).
 

@@ -47,8 +47,13 @@ parts(Acc, Stream = #stream{id = Id, until = Until}, Link) ->
 part({ok, Part}, Acc, Stream = #stream{function = Fun}, Link) ->
     try Fun(Part, Acc) of
         Next ->
-            {Taken, Credited} = taken(Stream, Link),
-            parts(Next, Taken, Credited)
+            case gen_driver_conn_link:is_past(Stream#stream.until) of
+                true ->
+                    {{folded, {failed, timeout}, Next}, gen_driver_conn_link:cancel([Stream#stream.id], Link)};
+                false ->
+                    {Taken, Credited} = taken(Stream, Link),
+                    parts(Next, Taken, Credited)
+            end
     catch
         Class:Reason:Stack ->
             {{folded, {raised, Class, Reason, Stack}, Acc}, gen_driver_conn_link:cancel([Stream#stream.id], Link)}

@@ -15,7 +15,7 @@
 
 -export([plain/3, taken/2, credit/3]).
 -export([next/1, idle/1, flush/1, can_send/1, settle/1, load/1]).
--export([answer_failed/3, unavailable/1, without_calls/1, sweep/1, drops/1]).
+-export([answer_failed/3, unavailable/1, without_calls/1, sweep/1, drops/1, tidy/1, tidied/1]).
 
 %% Sent without waiting for an empty mailbox when so much has come together.
 -define(REQUESTS, 256).
@@ -27,6 +27,8 @@
 -define(OLD, 4).
 %% Dropped casts are logged at once, and then together, after so many ms.
 -define(DROPS, 10000).
+%% A caller that has taken a place sends within so many ms, or has died.
+-define(TIDY, 1000).
 
 %%% In
 
@@ -281,9 +283,34 @@ again(State = #state{queue = Queue, links = Links}) ->
     case Idle of
         true ->
             true = erlang:garbage_collect(),    % a large reply may still be held
-            State;
+            tidy(State);
         false ->
             swept(State)
+    end.
+
+%%% Places that nobody holds any more
+
+%% @doc A caller that was killed between taking its place and sending gives none back. Where some are taken
+%% while nothing waits, and still the same a while later, they are nobody's.
+-spec tidy(#state{}) -> #state{}.
+tidy(State = #state{tidying = none, places = Places}) ->
+    case gen_driver_places:taken(Places) of
+        {0, 0} -> State;
+        Taken -> State#state{tidying = {Taken, erlang:start_timer(?TIDY, self(), tidy)}}
+    end;
+tidy(State) ->
+    State.
+
+%% @doc A while later.
+-spec tidied(#state{}) -> #state{}.
+tidied(State = #state{tidying = {Before, _}, places = Places, queue = Queue}) ->
+    Idle = gen_driver_queue:size(Queue) =:= 0 andalso process_info(self(), message_queue_len) =:= {message_queue_len, 0},
+    case gen_driver_places:taken(Places) of
+        {Requests, Bytes} = Before when Idle ->
+            ok = gen_driver_places:give(Places, Requests, Bytes),
+            State#state{tidying = none};
+        _ ->
+            tidy(State#state{tidying = none})
     end.
 
 now_ms() ->

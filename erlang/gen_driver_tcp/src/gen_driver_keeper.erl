@@ -28,6 +28,7 @@
     leaving = #{} :: #{id() => {#kept{}, Until :: integer()}},
     lookup = none :: none | gen_driver_endpoints:lookup(),
     trouble = none :: none | term(),            % with the endpoints; logged when it changes
+    again = none :: none | reference(),         % members could not be started
     scope = none :: none | reference()          % monitors the cluster's scope
 }).
 
@@ -84,6 +85,8 @@ handle_cast(_Unknown, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
 handle_info(refresh, State) ->
     {noreply, refresh(State)};
+handle_info({timeout, Timer, again}, State = #state{again = Timer}) ->
+    {noreply, refresh(State#state{again = none})};
 handle_info({gen_driver_endpoints, Pid, Outcome}, State = #state{lookup = {Pid, _, _}}) ->
     {noreply, looked_up(Outcome, State)};
 handle_info({'DOWN', Monitor, process, _, Reason}, State = #state{lookup = {_, Monitor, _}}) ->
@@ -98,6 +101,8 @@ handle_info(left, State) ->
     {noreply, left(State)};
 handle_info(scope, State) ->
     {noreply, scoped(State)};
+handle_info({timeout, _Old, again}, State) ->
+    {noreply, State};
 %% A lookup that was given up may yet have answered.
 handle_info({gen_driver_endpoints, _, _}, State) ->
     {noreply, State};
@@ -162,8 +167,13 @@ start(Id, Priority, Weight, State = #state{pool = Pool, kept = Kept}) ->
     end.
 
 %% With a source that is asked again this is done then.
-not_started(Trouble, State = #state{options = #{source := Source}}) ->
-    _ = gen_driver_endpoints:is_fixed(Source) andalso erlang:send_after(?REJOIN, self(), refresh),
+not_started(Trouble, State = #state{again = none, options = #{source := Source}}) ->
+    Again = case gen_driver_endpoints:is_fixed(Source) of
+        true -> erlang:start_timer(?REJOIN, self(), again);
+        false -> none
+    end,
+    trouble(Trouble, State#state{again = Again});
+not_started(Trouble, State) ->
     trouble(Trouble, State).
 
 kept(Pid, Priority, Weight) ->

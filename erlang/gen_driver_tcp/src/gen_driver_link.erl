@@ -15,8 +15,8 @@
 
 -include("gen_driver_request.hrl").
 
--export([new/3, enter/3, send/2, data/2, activate/1, sent/1, broken/1]).
--export([cancel/2, credit/3, notes/2, ping/2, pulse/2, watch/2, down/2, finish/1, give_up/3]).
+-export([new/3, enter/3, send/2, data/2, activate/1, sent/1, left/1, broken/1]).
+-export([cancel/2, credit/3, notes/2, ping/2, pulse/3, watch/2, down/2, finish/1, give_up/3]).
 -export([room/1, is_busy/1, is_broken/1, has_answered/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
 -export_type([link/0, socket/0]).
 
@@ -48,7 +48,8 @@
     sending = idle :: idle | busy | closed,
     answered = false :: boolean(),              % some call, at some time
     draining = false :: boolean(),
-    leaving = false :: boolean()                % half-closed once the last stream has ended
+    leaving = false :: boolean(),               % half-closed once the last stream has ended
+    out = false :: boolean()                    % left, and all that was handed in has gone out
 }).
 -opaque link() :: #link{}.
 
@@ -57,6 +58,8 @@
 %% Beyond so many messages a send by the writer costs less than one through them.
 -define(LONG_MAILBOX, 1000).
 -define(PULSE, 0).
+%% Asked and not answered, at once.
+-define(PINGS, 1000).
 
 %% @doc A socket that was welcomed; the calling process owns it.
 -spec new(socket(), gen_driver_handshake:welcome(), gen_driver_options:checked()) -> link().
@@ -143,7 +146,8 @@ control(Frame, Link = #link{control = Control}) ->
 %% `note' frames are handed on as they are.
 -spec data(binary(), link()) ->
     {ok, Notes :: [gen_driver_notes:frame()], link()}
-  | {goodbye, Reason :: binary(), link()} | {lost, Reason :: term(), link()}.
+  | {goodbye, Reason :: binary(), Notes :: [gen_driver_notes:frame()], link()}
+  | {lost, Reason :: term(), Notes :: [gen_driver_notes:frame()], link()}.
 data(Data, Link = #link{cutter = Cutter}) ->
     Heard = Link#link{quiet = false},
     case gen_driver_frame:cut(Data, Cutter) of
@@ -151,7 +155,7 @@ data(Data, Link = #link{cutter = Cutter}) ->
             frames(Frames, [], Heard#link{cutter = Rest});
         {error, Frames, Reason} ->
             case frames(Frames, [], Heard) of
-                {ok, _Notes, Answered} -> {lost, Reason, Answered};
+                {ok, Notes, Answered} -> {lost, Reason, Notes, Answered};
                 Ended -> Ended
             end
     end.
@@ -174,9 +178,9 @@ frames([Frame | Frames], Notes, Link) ->
         {goodbye, <<"draining">>} ->
             frames(Frames, Notes, Link#link{draining = true});
         {goodbye, Reason} ->
-            {goodbye, Reason, Link};
+            {goodbye, Reason, lists:reverse(Notes), Link};
         bad_frame ->
-            {lost, bad_frame, Link}
+            {lost, bad_frame, lists:reverse(Notes), Link}
     end.
 
 %% A final frame for an id that is not in flight is ignored.
@@ -184,7 +188,7 @@ final(Id, Outcome, Link = #link{pending = Pending}) ->
     case maps:take(Id, Pending) of
         {Call, Rest} ->
             answer(Call, Outcome, Link),
-            ended(Call, unwatch(Call, Link#link{pending = Rest, answered = true}));
+            through(ended(Call, unwatch(Call, Link#link{pending = Rest, answered = true})));
         error ->
             Link
     end.
@@ -233,6 +237,7 @@ cancel(Refs, Link = #link{pending = Pending}) ->
 %% The id is still taken; the name is not, but a stream goes on until its final frame.
 abandon(Id, Call, Link = #link{pending = Pending}) ->
     Left = unwatch(Call, Link),
+    ok = gen_driver_answer:forget(Call#call.from, Call#call.style),
     Nobody = Call#call{from = nobody, monitor = none},
     control(gen_driver_proto:encode_cancel(Id), Left#link{pending = Pending#{Id := Nobody}}).
 
@@ -271,6 +276,9 @@ notes(Wanted, Link) ->
 
 %% @doc Ask the host's loop for a sign; `From' gets `pong'.
 -spec ping(gen_server:from(), link()) -> link().
+ping(From, Link = #link{pings = Pings}) when map_size(Pings) >= ?PINGS ->
+    gen_server:reply(From, {error, overloaded}),
+    Link;
 ping(From, Link = #link{next_ping = Next, pings = Pings}) ->
     Id = case gen_driver_proto:free_id(Next, Pings) of ?PULSE -> ?PULSE + 1; Free -> Free end,
     control(gen_driver_proto:encode_ping(Id), Link#link{pings = Pings#{Id => From}, next_ping = Id + 1}).
@@ -285,15 +293,15 @@ pong(Id, Link = #link{pings = Pings}) ->
     end.
 
 %% @doc Now and then: a link that was quiet since the last time is asked for a sign; `silent' is one that has
-%% given none for `Timeout' ms.
--spec pulse(Timeout :: pos_integer(), link()) -> {ok, link()} | silent.
-pulse(_Timeout, Link = #link{sending = closed}) ->     % it cannot be asked; a call that drains may take its time
-    {ok, Link};
-pulse(Timeout, Link = #link{heard = Heard, quiet = Quiet}) ->
+%% given none for `Timeout' ms. One that was left cannot be asked, and a call that it still runs may take its
+%% time: `Left' ms.
+-spec pulse(Timeout :: pos_integer(), Left :: pos_integer(), link()) -> {ok, link()} | silent.
+pulse(Timeout, Left, Link = #link{heard = Heard, quiet = Quiet, sending = Sending}) ->
     Now = erlang:monotonic_time(millisecond),
+    Limit = case Sending of closed -> Left; _ -> Timeout end,
     case Quiet of
         false -> {ok, Link#link{heard = Now, quiet = true}};
-        true when Now - Heard >= Timeout -> silent;
+        true when Now - Heard >= Limit -> silent;
         true -> {ok, control(gen_driver_proto:encode_ping(?PULSE), Link)}
     end.
 
@@ -309,6 +317,18 @@ finish(Link) ->
     Writing = with_writer(Link),
     ok = gen_driver_writer:half_close(Writing#link.writer),
     broken(Writing).
+
+%% @doc The writer has half-closed it.
+-spec left(link()) -> link().
+left(Link) ->
+    through(Link#link{out = true}).
+
+%% TLS has no half-close that can be relied on: it ends here, when all that was asked is answered.
+through(Link = #link{out = true, pending = Pending, socket = Socket}) when map_size(Pending) =:= 0 ->
+    _ = gen_driver_socket:is_secure(Socket) andalso (self() ! {ssl_closed, Socket}),
+    Link;
+through(Link) ->
+    Link.
 
 %% @doc The end: everybody in flight hears `Reason', once. `polite': what is in the
 %% kernel's hands may still go out; `abrupt': a close that waits for nobody.

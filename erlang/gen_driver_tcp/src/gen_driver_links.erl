@@ -93,9 +93,11 @@ data(Socket, Data, State = #state{links = Links}) ->
         {ok, Notes, Link} ->
             ok = noted(Notes, State),
             gen_driver_flow:load(leave_if_asked(Socket, Link, State#state{links = Links#{Socket := Link}}));
-        {goodbye, Reason, Link} ->
+        {goodbye, Reason, Notes, Link} ->
+            ok = noted(Notes, State),
             lost(Socket, {goodbye, Reason}, gen_driver_proto:unanswered(Reason), State#state{links = Links#{Socket := Link}});
-        {lost, Reason, Link} ->
+        {lost, Reason, Notes, Link} ->
+            ok = noted(Notes, State),
             lost(Socket, Reason, disconnected, State#state{links = Links#{Socket := Link}})
     end.
 
@@ -108,7 +110,9 @@ activate(Socket, State = #state{links = Links}) ->
     end.
 
 %% @doc The writer is done, or nothing can be sent any more.
--spec written(gen_driver_link:socket(), ok | {error, term()}, #state{}) -> #state{}.
+-spec written(gen_driver_link:socket(), ok | half_closed | {error, term()}, #state{}) -> #state{}.
+written(Socket, half_closed, State = #state{links = Links}) ->
+    State#state{links = maps:update_with(Socket, fun gen_driver_link:left/1, Links)};
 written(Socket, ok, State = #state{links = Links}) ->
     State#state{links = maps:update_with(Socket, fun gen_driver_link:sent/1, Links)};
 written(Socket, {error, Reason}, State) ->
@@ -160,7 +164,7 @@ leave(State) ->
 -spec lost(gen_driver_link:socket(), Reason :: term(), gen_driver_proto:failed_reason(), #state{}) -> #state{}.
 lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) ->
     {Link, Others} = maps:take(Socket, Links),
-    ok = gen_driver_link:give_up(Outcome, abrupt, Link),
+    ok = gen_driver_link:give_up(Outcome, manner(Reason), Link),
     gen_driver_telemetry:link_down(gen_driver_link:welcome(Link), Reason),
     case Socket of
         Current ->
@@ -170,6 +174,10 @@ lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) 
             log_old(Reason),
             gen_driver_flow:load(released(State#state{links = Others}))
     end.
+
+%% What was sent may still be on its way where the end was in order.
+manner(closed) -> polite;
+manner(_) -> abrupt.
 
 %% At once after a link that gave an answer: its host may have died, and another be ready. After
 %% others the pause goes on growing.
@@ -220,10 +228,10 @@ pulsed(State) ->
 pulse(State = #state{links = Links}) when map_size(Links) =:= 0 ->
     State;
 pulse(State = #state{links = Links}) ->
-    pulsed(maps:fold(fun pulse/3, State, Links)).
+    gen_driver_flow:tidy(pulsed(maps:fold(fun pulse/3, State, Links))).
 
-pulse(Socket, Link, State = #state{links = Links, options = #{ping_timeout := Timeout}}) ->
-    case gen_driver_link:pulse(Timeout, Link) of
+pulse(Socket, Link, State = #state{links = Links, options = #{ping_timeout := Timeout, leave_timeout := Left}}) ->
+    case gen_driver_link:pulse(Timeout, Left, Link) of
         {ok, Asked} -> State#state{links = Links#{Socket := Asked}};
         silent -> lost(Socket, silent, disconnected, State)
     end.

@@ -9,6 +9,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -export([start_link/0, subscribe/3, unsubscribe/3, noted/2, gap/1, stop/1]).
+-export([loop/1]).
 -export_type([change/0, frame/0]).
 
 -type frame() :: {BodyAt :: pos_integer(), binary()}.
@@ -18,6 +19,7 @@
 -record(state, {
     client :: pid(),
     subscribers = #{} :: #{reference() => pid()},
+    behind = #{} :: #{reference() => true},     % on other nodes: they missed something
     undecodable = 0 :: non_neg_integer()
 }).
 
@@ -60,35 +62,53 @@ stop(Notes) ->
     exit(Notes, kill),
     ok.
 
+%% @private By its module's name, so that it goes on in new code.
+-spec loop(#state{}) -> no_return().
 loop(State = #state{subscribers = Subscribers}) ->
     receive
         {subscribe, Pid, From} ->
             Ref = monitor(process, Pid),
-            loop(changed(From, {ok, Ref}, Subscribers#{Ref => Pid}, State));
-        {unsubscribe, Ref, From} ->
+            ?MODULE:loop(changed(From, {ok, Ref}, Subscribers#{Ref => Pid}, State));
+        {unsubscribe, Ref, From} when is_map_key(Ref, Subscribers) ->
             true = demonitor(Ref, [flush]),
-            loop(changed(From, ok, maps:remove(Ref, Subscribers), State));
+            ?MODULE:loop(changed(From, ok, maps:remove(Ref, Subscribers), State));
+        {unsubscribe, _Unknown, From} ->
+            ?MODULE:loop(changed(From, ok, Subscribers, State));
         {'DOWN', Ref, process, _, _} ->
-            loop(changed(none, ok, maps:remove(Ref, Subscribers), State));
+            ?MODULE:loop(changed(none, ok, maps:remove(Ref, Subscribers), State));
         {noted, Frames} ->
-            loop(lists:foldl(fun note/2, State, Frames));
+            ?MODULE:loop(lists:foldl(fun note/2, State, Frames));
         gap ->
-            maps:foreach(fun(Ref, Pid) -> Pid ! {gen_driver_gap, Ref} end, Subscribers),
-            loop(State)
+            ?MODULE:loop(lists:foldl(fun({Ref, Pid}, Acc) -> gap(Ref, Pid, Acc) end, State, maps:to_list(Subscribers)))
     end.
 
 changed(From, Word, Subscribers, State = #state{client = Client}) ->
     Client ! {?MODULE, self(), {From, Word, map_size(Subscribers)}},
-    State#state{subscribers = Subscribers}.
+    Behind = maps:with(maps:keys(Subscribers), State#state.behind),
+    State#state{subscribers = Subscribers, behind = Behind}.
 
 note({BodyAt, Frame}, State = #state{subscribers = Subscribers}) ->
     case gen_driver_proto:term(Frame, BodyAt) of
         {ok, Note} ->
-            maps:foreach(fun(Ref, Pid) -> Pid ! {gen_driver_note, Ref, Note} end, Subscribers),
-            State;
+            lists:foldl(fun({Ref, Pid}, Acc) -> note(Ref, Pid, Note, Acc) end, State, maps:to_list(Subscribers));
         undecodable ->
             undecodable(State)
     end.
+
+note(Ref, Pid, Note, State = #state{behind = Behind}) when is_map_key(Ref, Behind) ->
+    case gap(Ref, Pid, State) of
+        #state{behind = #{Ref := true}} = Still -> Still;
+        Caught -> note(Ref, Pid, Note, Caught)
+    end;
+note(Ref, Pid, Note, State) ->
+    sent(erlang:send(Pid, {gen_driver_note, Ref, Note}, [nosuspend]), Ref, State).
+
+gap(Ref, Pid, State) ->
+    sent(erlang:send(Pid, {gen_driver_gap, Ref}, [nosuspend]), Ref, State).
+
+%% Nobody waits for a subscriber on a node that does not listen.
+sent(ok, Ref, State = #state{behind = Behind}) -> State#state{behind = maps:remove(Ref, Behind)};
+sent(nosuspend, Ref, State = #state{behind = Behind}) -> State#state{behind = Behind#{Ref => true}}.
 
 %% Said once: it is the driver's doing, and it may do it often.
 undecodable(State = #state{undecodable = 0}) ->

@@ -20,6 +20,7 @@
   | {undecodable, term()}
   | {ping, pos_integer() | infinity}
   | {ping_timeout, pos_integer()}
+  | {leave_timeout, pos_integer()}
   | {tcp_options, [gen_tcp:connect_option()]}
   | {tls_options, [ssl:tls_client_option()]}
   | {auth, none | {Name :: binary() | string() | atom(), Key :: binary() | fun(() -> binary())}}.
@@ -32,7 +33,7 @@
     max_in_flight := pos_integer(), max_queued := {pos_integer(), pos_integer()},
     max_frame := pos_integer(), backoff := gen_driver_backoff:range(),
     driver_atoms := boolean(), undecodable := term(),
-    ping := pos_integer() | infinity, ping_timeout := pos_integer(),
+    ping := pos_integer() | infinity, ping_timeout := pos_integer(), leave_timeout := pos_integer(),
     tcp_options := [gen_tcp:connect_option()], tls_options := [ssl:tls_client_option()],
     auth := gen_driver_handshake:auth()
 }.
@@ -84,6 +85,7 @@ defaults() ->
       undecodable => {error, {failed, undecodable}},
       ping => 15000,
       ping_timeout => 60000,                    % casts that wait for a worker hold up a pong too
+      leave_timeout => 300000,                  % more than a daemon's drain_timeout, and than a call that it waits for
       tcp_options => [],
       tls_options => [],
       auth => none}.
@@ -108,7 +110,7 @@ check(backoff, {First, Max})
 check(driver_atoms, Flag) when is_boolean(Flag) -> Flag;
 check(undecodable, Term) -> Term;
 check(ping, infinity) -> infinity;
-check(Key, Ms) when Key =:= ping orelse Key =:= ping_timeout, is_integer(Ms), Ms > 0, Ms =< ?MAX_MS -> Ms;
+check(Key, Ms) when Key =:= ping orelse Key =:= ping_timeout orelse Key =:= leave_timeout, is_integer(Ms), Ms > 0, Ms =< ?MAX_MS -> Ms;
 check(tls_options, List) when is_list(List) ->
     lists:foreach(fun tls_option/1, List),
     List;

@@ -69,7 +69,7 @@ count({Counter, {MaxRequests, MaxBytes}} = Places, Size) ->
     end.
 
 %% @doc Give back what `Requests' requests of together `Size' bytes had taken.
--spec give(places(), Requests :: non_neg_integer(), Size :: non_neg_integer()) -> ok.
+-spec give(places(), Requests :: integer(), Size :: integer()) -> ok.
 give({Counter, _}, Requests, Size) ->
     atomics:sub(Counter, ?REQUESTS, Requests),
     atomics:sub(Counter, ?BYTES, Size).

@@ -43,19 +43,30 @@ until(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 %% @doc The next part, or the end; `timeout' when neither comes in time, and the stream goes on. When the
 %% call's own time has passed it is cancelled, and has failed: `timeout'.
 -spec next(stream(), timeout()) -> event() | timeout.
-next(Stream = #stream{ref = Ref, until = Until}, Timeout) ->
-    Left = left(Until),
+next(Stream = #stream{until = Until}, Timeout) ->
+    case left(Until) of
+        0 -> late(Stream);
+        Left -> next(Stream, Left, Timeout)
+    end.
+
+next(Stream = #stream{ref = Ref}, Left, Timeout) ->
     receive
         {gen_driver_stream, Ref, Answer} -> event(Answer, Stream);
         {'DOWN', Ref, process, _, Reason} -> {done, ended(Reason)}
     after min(Left, Timeout) ->
         case Left =< Timeout of
-            true when Left =/= infinity ->
-                ok = cancel(Stream),
-                {done, {failed, timeout}};
-            _ ->
-                timeout
+            true when Left =/= infinity -> late(Stream);
+            _ -> timeout
         end
+    end.
+
+%% Parts may still be coming; but when all is there already, that is the end.
+late(Stream = #stream{ref = Ref}) ->
+    receive
+        {gen_driver_stream, Ref, Final} when element(1, Final) =/= part -> event(Final, Stream)
+    after 0 ->
+        ok = cancel(Stream),
+        {done, {failed, timeout}}
     end.
 
 %% An atom is more than every number.

@@ -7,6 +7,7 @@
 -module(gen_driver_writer).
 
 -export([start_link/1, send/2, send_now/2, half_close/1, stop/1]).
+-export([loop/2]).
 
 %% @doc A writer for a socket of the calling process.
 -spec start_link(gen_driver_socket:socket()) -> pid().
@@ -34,7 +35,8 @@ send_now(Writer, Data) ->
             {error, closed}
     end.
 
-%% @doc Shut the sending side down once everything handed in has gone out. Says nothing.
+%% @doc Shut the sending side down once everything handed in has gone out; the owner gets
+%% `{gen_driver_writer, Socket, half_closed}'.
 -spec half_close(pid()) -> ok.
 half_close(Writer) ->
     Writer ! half_close,
@@ -47,17 +49,22 @@ stop(Writer) ->
     exit(Writer, kill),
     receive {'EXIT', Writer, _} -> ok after 0 -> ok end.
 
+%% @private By its module's name, so that it goes on in new code.
+-spec loop(pid(), gen_driver_socket:socket()) -> no_return().
 loop(Owner, Socket) ->
     receive
         {send, Data} ->
             Owner ! {?MODULE, Socket, gen_driver_socket:send(Socket, Data)},
             true = erlang:garbage_collect(),    % it may be long until the next
-            loop(Owner, Socket);
+            ?MODULE:loop(Owner, Socket);
         {send_now, From, Ref, Data} ->
             From ! {Ref, gen_driver_socket:send(Socket, Data)},
-            loop(Owner, Socket);
+            ?MODULE:loop(Owner, Socket);
         half_close ->
-            %% An error means that the link is gone: the owner hears of that from the socket.
-            _ = gen_driver_socket:half_close(Socket),
-            loop(Owner, Socket)
+            %% An error means that the link is gone: the owner hears of that from the socket. OTP's ssl may
+            %% shut TCP down before its close_notify is out, which to the peer is a stream that was cut off: so
+            %% TLS is left open here, and its owner closes it when it has all its answers.
+            _ = gen_driver_socket:is_secure(Socket) orelse gen_driver_socket:half_close(Socket),
+            Owner ! {?MODULE, Socket, half_closed},
+            ?MODULE:loop(Owner, Socket)
     end.
