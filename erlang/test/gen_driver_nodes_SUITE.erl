@@ -17,7 +17,7 @@ suite() ->
 
 all() ->
     [nodes_meet_and_hear_of_a_death, a_plain_call_from_another_node, the_deadline_of_a_caller_on_another_node_travels,
-     a_call_to_a_node_that_is_killed_ends].
+     a_call_to_a_node_that_is_killed_ends, a_stream_goes_to_another_node, a_node_that_does_not_listen_holds_up_nobody].
 
 init_per_testcase(_Case, Config) ->
     Cluster = gen_driver_nodes:new(),
@@ -76,3 +76,34 @@ a_call_to_a_node_that_is_killed_ends(Config) ->
     ok = gen_driver_nodes:kill(B),
     ?assertMatch({exit, {{nodedown, _}, _}}, outcome(Call)),
     closed = recv(Conn).
+
+a_stream_goes_to_another_node(Config) ->
+    {A, B, Conn} = client_on_b(Config),
+    Args = [{sum, node_of(B)}, 1, x, #{credit => 2, fold => {fun erlang:'+'/2, 0}}],
+    Fold = async(fun() -> gen_driver_nodes:call(A, gen_driver_tcp, call_stream, Args) end),
+    {call, 0, 1, x, #{parts := 2}} = recv(Conn),
+    [begin send(Conn, {part, 0, N}), {credit, 0, 1} = recv(Conn) end || N <- [1, 2, 3, 4, 5]],
+    send(Conn, {reply, 0, ok}),
+    {ok, 15} = outcome(Fold),
+    Client = gen_driver_nodes:call(B, erlang, whereis, [sum]),
+    {dictionary, Dictionary} = gen_driver_nodes:call(B, erlang, process_info, [Client, dictionary]),
+    [] = [Key || {{gen_driver_answer, _} = Key, _} <- Dictionary].
+
+%% Its callers' replies are more than the connection between the nodes takes while it is stopped.
+a_node_that_does_not_listen_holds_up_nobody(Config) ->
+    {A, B, Conn} = client_on_b(Config),
+    [_, _, C] = ?config(members, Config),
+    N = 60,
+    [gen_driver_nodes:call(A, erlang, spawn, [gen_server, call, [{sum, node_of(B)}, {port, 1, x}, infinity]]) || _ <- lists:seq(1, N)],
+    Ids = [element(2, recv(Conn)) || _ <- lists:seq(1, N)],
+    Process = gen_driver_nodes:call(A, os, getpid, []),
+    "" = os:cmd("kill -STOP " ++ Process),
+    try
+        [send(Conn, {reply, Id, binary:copy(<<Id>>, 500000)}) || Id <- Ids],
+        Call = plain_from(C, {sum, node_of(B)}),
+        {call, Id, 1, [1, 2]} = recv(Conn),
+        send(Conn, {reply, Id, ok}),
+        ok = outcome(Call)
+    after
+        "" = os:cmd("kill -CONT " ++ Process)
+    end.

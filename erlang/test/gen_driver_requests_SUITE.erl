@@ -21,14 +21,14 @@ all() ->
 groups() ->
     [{later, [parallel],
       [answer_comes_later, giving_up_cancels, waiting_goes_on_after_a_timeout, message_is_checked,
-       a_deadline_goes_along, what_cannot_be_sent_is_answered_too, a_client_that_ends_is_an_error,
+       a_deadline_goes_along, places_of_callers_that_died_come_back, what_cannot_be_sent_is_answered_too, a_client_that_ends_is_an_error,
        first_of_a_collection, a_collection_given_up_is_cancelled, collection_checks_messages]},
      {casts, [parallel],
       [acknowledged_once_it_left, acknowledged_without_a_link, acknowledged_where_the_client_ends,
        acknowledged_with_an_unknown_name, dropped_casts_are_logged_together]},
      {signs, [parallel],
       [ping_is_answered_by_the_host, ping_without_a_link, ping_dies_with_its_link, quiet_link_is_asked,
-       silent_link_is_given_up, drained_link_may_be_silent, busy_link_is_not_asked, idle_client_gets_no_messages]}].
+       silent_link_is_given_up, drained_link_may_be_silent, but_not_for_ever, busy_link_is_not_asked, idle_client_gets_no_messages]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
 end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
@@ -80,6 +80,27 @@ a_deadline_goes_along(Config) ->
     ?assert(Left > 30000),
     send(Conn, {failed, 0, expired}),
     {reply, {error, {failed, expired}}} = gen_driver_tcp:receive_response(Id, infinity).
+
+%% As if one had been killed between taking its place and sending.
+places_of_callers_that_died_come_back(Config) ->
+    {Client, Conn} = connected(#{max_queued => {2, 1000}}, #{}, Config),
+    [taken = gen_driver_places:take(Client, 100) || _ <- [1, 2]],
+    {error, {failed, overloaded}} = gen_driver_tcp:call(Client, 1),
+    Plain = async(fun() -> gen_server:call(Client, {port, 1}) end),
+    {call, 0, 1} = recv(Conn),
+    send(Conn, {reply, 0, ok}),
+    ok = outcome(Plain),
+    answered(Client, Conn, erlang:monotonic_time(millisecond) + 20000).
+
+answered(Client, Conn, Deadline) ->
+    case gen_driver_tcp:cast(Client, 7) of
+        ok ->
+            {cast, 7} = recv(Conn);
+        {error, {failed, overloaded}} ->
+            ?assert(erlang:monotonic_time(millisecond) < Deadline),
+            erlang:yield(),
+            answered(Client, Conn, Deadline)
+    end.
 
 what_cannot_be_sent_is_answered_too(Config) ->
     {Client, Conn} = connected(#{max_queued => 1, max_in_flight => 1}, #{}, Config),
@@ -245,6 +266,19 @@ drained_link_may_be_silent(Config) ->
     [begin {ping, 0} = recv(New), send(New, {pong, 0}) end || _ <- lists:seq(1, 8)],       % twice the pulses, and more than the timeout
     send(Old, {reply, 0, late}),
     late = outcome(Call).
+
+but_not_for_ever(Config) ->
+    {Client, Old} = connected(#{ping => 50, leave_timeout => 500}, #{}, Config),
+    Call = async(fun() -> gen_driver_tcp:call(Client, 1, x, infinity) end),
+    {call, 0, 1, x} = answering(Old),
+    send(Old, {goodbye, draining}),
+    New = welcome(?config(listener, Config)),
+    closed = answering(Old),
+    Keyed = async(fun() -> gen_driver_tcp:call(Client, 2, y, #{key => 1, timeout => infinity}) end),
+    {call, 0, 2, y, #{key := 1}} = answering(New),
+    {error, {failed, disconnected}} = outcome(Call),
+    send(New, {reply, 0, ok}),
+    ok = outcome(Keyed).
 
 %% What comes that is no ping.
 answering(Conn) ->

@@ -20,12 +20,12 @@ all() ->
 groups() ->
     [{streams, [parallel],
       [parts_come_in_order_before_the_reply, credit_follows_what_is_taken, folds, a_fold_that_raises_cancels,
-       parts_as_messages, failed_streams, a_stream_has_a_deadline, a_cancelled_stream_is_silent,
+       parts_as_messages, failed_streams, a_stream_has_a_deadline, a_stream_that_never_pauses_has_one_too, a_cancelled_stream_is_silent,
        a_stream_that_waits_is_cancelled, dead_consumer_is_cancelled, a_stream_dies_with_its_link,
        a_stream_dies_with_its_client, an_undecodable_part_ends_its_stream, parts_unasked_are_ignored,
        two_streams_and_calls_share_a_link, a_drained_link_is_left_when_its_stream_ends, wrong_options_are_a_crash]},
      {notes, [parallel],
-      [notes_reach_their_subscribers, the_last_unsubscribes, a_dead_subscriber_is_forgotten,
+      [notes_reach_their_subscribers, last_words_reach_them_too, a_strangers_reference_is_no_harm, the_last_unsubscribes, a_dead_subscriber_is_forgotten,
        a_new_link_is_asked_and_the_gap_is_said, notes_unasked_are_ignored, an_undecodable_note_is_dropped,
        the_notes_process_ends_with_its_client]}].
 
@@ -118,6 +118,22 @@ a_stream_has_a_deadline(Config) ->
     {part, one, S1} = gen_driver_tcp:next_part(S0, infinity),
     {done, {error, {failed, timeout}}} = gen_driver_tcp:next_part(S1, infinity),
     {cancel, 0} = recv(Conn).
+
+a_stream_that_never_pauses_has_one_too(Config) ->
+    {Client, Conn} = connected(Config),
+    Fold = async(fun() -> gen_driver_tcp:call_stream(Client, 1, x, #{timeout => 300, fold => {fun(_, N) -> N + 1 end, 0}}) end),
+    {call, 0, 1, x, #{parts := 16}} = recv(Conn),
+    [send(Conn, {part, 0, N}) || N <- lists:seq(1, 16)],
+    cancelled = fed(Conn),
+    {{error, {failed, timeout}}, Parts} = outcome(Fold),
+    ?assert(Parts >= 16).
+
+%% As much as it takes, until it takes no more.
+fed(Conn) ->
+    case recv(Conn) of
+        {credit, 0, N} -> [send(Conn, {part, 0, x}) || _ <- lists:seq(1, N)], fed(Conn);
+        {cancel, 0} -> cancelled
+    end.
 
 a_cancelled_stream_is_silent(Config) ->
     {Client, Conn} = connected(Config),
@@ -245,6 +261,23 @@ heard(Client, Conn) ->
     send(Conn, {pong, Id}),
     pong = outcome(Ping),
     ok.
+
+%% In one segment with the goodbye.
+last_words_reach_them_too(Config) ->
+    {Client, Conn} = connected(Config),
+    {ok, Ref} = gen_driver_tcp:subscribe(Client, self()),
+    {notes, true} = recv(Conn),
+    send_raw(Conn, [frame({note, last}), frame({note, words}), frame({goodbye, host_died})]),
+    [receive {gen_driver_note, Ref, Note} -> ok after 5000 -> error(no_note) end || Note <- [last, words]].
+
+a_strangers_reference_is_no_harm(Config) ->
+    {Client, Conn} = connected(Config),
+    {ok, Ref} = gen_driver_tcp:subscribe(Client, self()),
+    {notes, true} = recv(Conn),
+    Elsewhere = binary_to_term(<<131, 90, 3:16, 119, 3, "a@b", 0:32, 1:32, 2:32, 3:32>>),
+    [ok = gen_driver_tcp:unsubscribe(Client, Other) || Other <- [Elsewhere, make_ref()]],
+    send(Conn, {note, x}),
+    receive {gen_driver_note, Ref, x} -> ok end.
 
 the_last_unsubscribes(Config) ->
     {Client, Conn} = connected(Config),

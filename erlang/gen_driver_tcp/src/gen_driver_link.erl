@@ -249,10 +249,12 @@ credit(Ref, Parts, Link = #link{streams = Streams}) ->
         #{} -> not_mine
     end.
 
-%% @doc Monitor the callers of calls from before `Tick'.
+%% @doc Monitor the callers of calls from before `Tick'; not those on other nodes: a monitor is a signal to
+%% there, and would hold us while that node does not listen. Their calls end by their deadline.
 -spec watch(Tick :: integer(), link()) -> link().
 watch(Tick, Link = #link{pending = Pending}) ->
-    maps:fold(fun(Id, #call{tick = Since, monitor = none, from = {Pid, _}} = Call, Acc) when Since < Tick ->
+    maps:fold(fun(Id, #call{tick = Since, monitor = none, from = {Pid, _}} = Call, Acc)
+                    when Since < Tick, node(Pid) =:= node() ->
                       Monitor = monitor(process, Pid),
                       Acc#link{pending = (Acc#link.pending)#{Id := Call#call{monitor = Monitor}},
                                watched = (Acc#link.watched)#{Monitor => Id}};

@@ -1,5 +1,5 @@
 %% SPDX-License-Identifier: MIT
-%% @doc Owns the scope of the process groups that members of pools are in, and nothing else.
+%% @doc Owns the scope of the process groups that members of pools are in, and the table of nodes that do not answer.
 -module(gen_driver_sup).
 -behaviour(supervisor).
 
@@ -16,4 +16,5 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = gen_driver_doubts:open(),
     {ok, {#{intensity => 5, period => 10}, [#{id => pg, start => {pg, start_link, [gen_driver_cluster]}}]}}.
