@@ -63,7 +63,9 @@ options_test_() ->
         ?_assertEqual({error, {bad_option, {unknown, 1}}}, gen_driver_options:client([1])),
         ?_assertEqual({error, {bad_option, {unknown, x}}}, gen_driver_options:client(x)),
         ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link([])),
-        ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link({local, x}, []))].
+        ?_assertEqual({error, {bad_option, {missing, instance}}}, gen_driver_tcp:start_link({local, x}, [])),
+        [?_assertEqual({error, {bad_option, {name, Name}}}, gen_driver_tcp:start_link(Name, #{instance => x}))
+         || Name <- [x, {x, node()}, "x", {local, "x"}]]].
 
 auth_option_test_() ->
     Key = binary:copy(<<"s">>, 32),

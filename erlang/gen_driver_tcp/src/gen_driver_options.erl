@@ -2,7 +2,7 @@
 %% @doc Options checked and given their defaults, before anything is started or sent. Pure.
 -module(gen_driver_options).
 
--export([client/1, request/1, ack/1, stream/1, command/1]).
+-export([client/1, is_name/1, request/1, ack/1, stream/1, command/1]).
 -export_type([options/0, option/0, checked/0, address/0, bad_option/0]).
 -export_type([request_options/0, cast_options/0, stream_options/0]).
 
@@ -231,6 +231,13 @@ pair({_Key, _Value} = Pair) -> Pair;
 pair(Key) when is_atom(Key) -> {Key, true};
 pair(Option) when is_tuple(Option), element(1, Option) =:= auth -> hidden();
 pair(Option) -> throw({bad_option, {unknown, Option}}).
+
+%% @doc Whether a process can be started under it.
+-spec is_name(term()) -> boolean().
+is_name({local, Name}) -> is_atom(Name);
+is_name({global, _Name}) -> true;
+is_name({via, Module, _Name}) -> is_atom(Module);
+is_name(_) -> false.
 
 %% @doc The options of one call or cast: how long, and what goes on the wire.
 %% Wrong ones are a mistake in the calling code: `error({bad_option, ..})'.

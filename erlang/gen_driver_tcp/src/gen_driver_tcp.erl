@@ -60,9 +60,10 @@ start_link(Options) ->
 -spec start_link(gen_server:server_name(), gen_driver_options:options()) ->
     {ok, pid()} | {error, gen_driver_options:bad_option() | term()}.
 start_link(ServerName, Options) ->
-    case gen_driver_options:client(Options) of
-        {ok, Checked} -> started(gen_driver_client:start_link(ServerName, Checked));
-        {error, Bad} -> {error, Bad}
+    case {gen_driver_options:is_name(ServerName), gen_driver_options:client(Options)} of
+        {true, {ok, Checked}} -> started(gen_driver_client:start_link(ServerName, Checked));
+        {true, {error, Bad}} -> {error, Bad};
+        {false, _} -> {error, {bad_option, {name, ServerName}}}
     end.
 
 started({ok, Pid}) -> {ok, Pid};
