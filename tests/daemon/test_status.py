@@ -55,6 +55,14 @@ def test_a_host_that_cannot_be_believed_is_left_out(
 
 def scribble(pid: int) -> None:
     """Over the beginning of the one recorder of a daemon."""
-    (fd,) = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "gendriverd-recorder" in str(fd.readlink())]
+    (fd,) = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "gendriverd-recorder" in target(fd)]
     with fd.open("r+b") as memory:
         memory.write(b"\xa5" * 64)
+
+
+def target(fd: Path) -> str:
+    """What it is open on; nothing, if it has been closed meanwhile."""
+    try:
+        return str(fd.readlink())
+    except FileNotFoundError:
+        return ""
