@@ -24,6 +24,8 @@ PROP_CASES ?= 10000
 PROP_AGAIN ?=
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
+# These say nothing of a host, and take minutes: they run once, in make test.
+OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short install clean setup-build setup-test otp28
@@ -105,7 +107,7 @@ endef
 
 define tested_with
 GENDRIVERD_HOST=$(CURDIR)/build/$(1)/gendriver-host GENDRIVERD_DRIVERS=$(CURDIR)/build/$(1)/drivers \
-		GENDRIVERD_SANITIZER=$(1) $(PYTEST) --timeout 180 $(2)
+		GENDRIVERD_SANITIZER=$(1) $(PYTEST) --timeout 180 -k "$(OF_THE_HOST)" $(2)
 endef
 
 fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, FUZZ_SECONDS each (600)
