@@ -43,19 +43,27 @@ get_u32(gd_in *in, uint32_t max, uint32_t *value)
 	return true;
 }
 
+static __attribute__((noinline)) bool
+any_number(const struct frame *f, uint32_t i, uint32_t max, uint32_t *value)
+{
+	gd_in in = element(f, i);
+
+	return get_u32(&in, max, value);
+}
+
 /* Element i, a whole number of at most max, which is less than 2^31. */
 static bool
 number(const struct frame *f, uint32_t i, uint32_t max, uint32_t *value)
 {
 	const unsigned char *p = f->data + f->check->elem[i];
-	gd_in in;
 
-	if (p[0] == TAG_SMALL_INTEGER || p[0] == TAG_INTEGER) {
-		*value = p[0] == TAG_INTEGER ? etf_u32(p + 1) : p[1];
-		return *value <= max;
-	}
-	in = element(f, i);
-	return get_u32(&in, max, value);
+	if (p[0] == TAG_SMALL_INTEGER)
+		*value = p[1];
+	else if (p[0] == TAG_INTEGER)
+		*value = etf_u32(p + 1);
+	else
+		return any_number(f, i, max, value);
+	return *value <= max;
 }
 
 /* One option; true when it can be taken, or is none of ours. */

@@ -22,14 +22,12 @@
 
 /* --- text ---------------------------------------------------------------- */
 
-/* Bytes of the UTF-8 character at p, or 0. */
+/* Bytes of the UTF-8 character at p, which is none of ASCII, or 0. */
 static size_t
 utf8_char(const unsigned char *p, size_t left)
 {
 	size_t size = p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
 
-	if (p[0] < 0x80)
-		return 1;
 	if (size == 0 || left < size)
 		return 0;
 	for (size_t i = 1; i < size; i++)
@@ -57,7 +55,7 @@ etf_utf8_length(const unsigned char *text, size_t len)
 				continue;
 			}
 		}
-		if ((n = utf8_char(text + i, len - i)) == 0)
+		if ((n = text[i] < 0x80 ? 1 : utf8_char(text + i, len - i)) == 0)
 			return -1;
 		i += n;
 		chars++;
@@ -442,11 +440,39 @@ open_level(struct etf_check *c, const struct etf_head *h)
 	return 0;
 }
 
+/* Bytes of what most terms are made of; 0: look at it properly. */
+static inline uint32_t
+common_leaf(const unsigned char *p, uint32_t left)
+{
+	unsigned char all = 0;
+
+	if (left < 5)
+		return 0;
+	switch (p[0]) {
+	case TAG_SMALL_INTEGER:
+		return 2;
+	case TAG_INTEGER:
+		return 5;
+	case TAG_SMALL_ATOM_UTF8:
+		if (left - 2 < p[1])
+			return 0;
+		for (uint32_t i = 0; i < p[1]; i++)
+			all |= p[2 + i];
+		return all < 0x80 ? 2 + (uint32_t)p[1] : 0;
+	case TAG_BINARY:
+		return left - 5 < etf_u32(p + 1) ? 0 : 5 + etf_u32(p + 1);
+	default:
+		return 0;
+	}
+}
+
 int
 etf_check_run(struct etf_check *c, uint32_t max_steps)
 {
+	const unsigned char *data = c->data;
 	struct etf_level *level;
 	struct etf_head h;
+	uint32_t leaf;
 	int code;
 
 	for (;;) {
@@ -462,7 +488,11 @@ etf_check_run(struct etf_check *c, uint32_t max_steps)
 		level->left--;
 		if (c->depth == 1 && c->elems < ETF_ELEMS)
 			c->elem[c->elems++] = c->at;
-		code = head_within(c->data + c->at, c->len - c->at, c->limits.bignum, &h);
+		if ((leaf = common_leaf(data + c->at, c->len - c->at)) != 0) {
+			c->at += leaf;
+			continue;
+		}
+		code = head_within(data + c->at, c->len - c->at, c->limits.bignum, &h);
 		if (code != 0 || (h.children > 0 && (code = open_level(c, &h)) != 0))
 			return code;
 		c->at += (uint32_t)h.size;

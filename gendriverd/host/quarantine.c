@@ -32,16 +32,13 @@ quarantine_add(const struct quarantined *entry)
 	*place = *entry;
 }
 
-bool
-quarantine_holds(int cmd, const unsigned char *params, size_t len)
+static __attribute__((noinline)) bool
+is_held(int cmd, const unsigned char *params, size_t len)
 {
 	struct quarantined wanted = { .cmd = cmd, .len = len };
 	bool hashed = false;
-	uint64_t now;
+	uint64_t now = now_ns();
 
-	if (used == 0 || params == NULL)
-		return false;
-	now = now_ns();
 	for (size_t i = 0; i < used; i++) {
 		if (entries[i].cmd != cmd || entries[i].len != len || entries[i].until <= now)
 			continue;
@@ -52,4 +49,10 @@ quarantine_holds(int cmd, const unsigned char *params, size_t len)
 			return true;
 	}
 	return false;
+}
+
+bool
+quarantine_holds(int cmd, const unsigned char *params, size_t len)
+{
+	return used > 0 && params != NULL && is_held(cmd, params, len);
 }

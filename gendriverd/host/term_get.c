@@ -134,14 +134,39 @@ look_integer(const gd_in *in, struct integer *n)
 	}
 }
 
+/* What most integers are: 0, the value, and past it; else look_integer. */
+static inline int
+get_common(gd_in *in, int64_t *value)
+{
+	if (in->in_bytes) {
+		if (in->bytes_left == 0)
+			return -1;
+		*value = *in->at++;
+		in->bytes_left--;
+		return 0;
+	}
+	if (left(in) < 5)
+		return -1;
+	if (in->at[0] == TAG_SMALL_INTEGER) {
+		*value = in->at[1];
+		in->at += 2;
+		return 0;
+	}
+	if (in->at[0] != TAG_INTEGER)
+		return -1;
+	*value = (int32_t)etf_u32(in->at + 1);
+	in->at += 5;
+	return 0;
+}
+
 static int
 fits_i64(const struct integer *n)
 {
 	return n->fits && (n->value < SIGN_BIT || (n->sign && n->value == SIGN_BIT));
 }
 
-int
-gd_get_i64(gd_in *in, int64_t *value)
+static __attribute__((noinline)) int
+get_i64(gd_in *in, int64_t *value)
 {
 	struct integer n;
 	int code = look_integer(in, &n);
@@ -153,6 +178,12 @@ gd_get_i64(gd_in *in, int64_t *value)
 	*value = (int64_t)(n.sign ? -n.value : n.value);
 	advance(in, n.bytes);
 	return 0;
+}
+
+int
+gd_get_i64(gd_in *in, int64_t *value)
+{
+	return get_common(in, value) == 0 ? 0 : get_i64(in, value);
 }
 
 int
@@ -263,8 +294,8 @@ gd_get_f64(gd_in *in, double *value)
 	return 0;
 }
 
-int
-gd_get_number(gd_in *in, double *value)
+static __attribute__((noinline)) int
+get_number(gd_in *in, double *value)
 {
 	struct integer n;
 	double d;
@@ -277,6 +308,17 @@ gd_get_number(gd_in *in, double *value)
 		return GD_ERANGE;
 	*value = n.sign ? -d : d;
 	advance(in, n.bytes);
+	return 0;
+}
+
+int
+gd_get_number(gd_in *in, double *value)
+{
+	int64_t common;
+
+	if (get_common(in, &common) != 0)
+		return get_number(in, value);
+	*value = (double)common;
 	return 0;
 }
 
