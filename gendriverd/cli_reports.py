@@ -92,13 +92,14 @@ def command_lines(commands: list[dict[str, Any]]) -> Iterator[str]:
     """For people: what had run, and what it cost."""
     if not commands:
         return
-    heads = ("calls", "casts", "failed", "waited: p50", "p99", "max", "ran: p50", "p99", "max")
+    heads = ("calls", "casts", "failed", "by loop", "overtaken", "waited: p50", "p99", "max", "ran: p50", "p99", "max")
     yield "what had run, by command; times in ms:"
     yield _row("command", heads)
     for each in commands:
         name = "(others)" if each.get("number") is None else each.get("name") or str(each["number"])
         times = [each[part].get(share) for part in ("queued_ms", "running_ms") for share in ("p50", "p99", "max")]
-        yield _row(name, [each.get("calls"), each.get("casts"), each.get("failed"), *times])
+        counts = [each.get(count) for count in ("calls", "casts", "failed", "by_loop", "taken_over")]
+        yield _row(name, [*counts, *times])
 
 
 def _row(name: str, cells: Sequence[object]) -> str:

@@ -49,6 +49,12 @@ def _a_millisecond(seconds: float) -> float:
     return seconds
 
 
+def _millisecond_at_most(seconds: float) -> float:
+    if seconds > 0.001:
+        raise ValueError("must be 1ms or less")
+    return seconds
+
+
 def _a_tenth(seconds: float) -> float:
     if seconds < 0.1:
         raise ValueError("must be 100ms or more")
@@ -83,6 +89,7 @@ def _bounded(settings: dict[str, str]) -> dict[str, str]:
 Seconds = Annotated[float, BeforeValidator(quantities.seconds)]
 Limit = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_positive)]  # a wait must have an end
 Run = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_millisecond)]
+Short = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_millisecond_at_most)]
 Beat = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_tenth)]
 Size = Annotated[int, BeforeValidator(quantities.size)]
 Size32 = Annotated[int, BeforeValidator(quantities.size), AfterValidator(_u32)]
@@ -144,6 +151,7 @@ class InstanceConfig(Section):
     cores: bool = False
     overlap: bool = True
     heartbeat: Beat = 30.0
+    short: Short = 20e-6
     max_run: Run | None = None
     max_run_of: dict[str, Run] = Field(default_factory=dict)
     quarantine: Annotated[int, Field(ge=0, le=1000)] = 0

@@ -21,8 +21,8 @@ from functools import cache
 from gendriverd import statistics
 from gendriverd.statistics import Statistics
 
-MAGIC, LAYOUT = 0x43524447, 4
-SPARE = 352  # slots beyond what may wait or run
+MAGIC, LAYOUT = 0x43524447, 5
+SPARE = 576  # slots beyond what may wait or run
 NONE = 0xFFFFFFFF
 HEADER, CONN, SLOT = 4096, 96, 256
 _HEAD = struct.Struct("<IIIIQII")

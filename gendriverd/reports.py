@@ -183,6 +183,8 @@ def _command(command: Command, names: Mapping[str, int]) -> dict[str, Any]:
         "calls": command.calls,
         "casts": command.casts,
         "failed": command.failed,
+        "by_loop": command.by_loop,
+        "taken_over": command.taken_over,
         "queued_ms": _quantiles(command.waited),
         "running_ms": _quantiles(command.ran),
     }

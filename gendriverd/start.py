@@ -74,6 +74,7 @@ def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:
         Atom("generation"): generation,
         Atom("driver"): driver.encode("utf-8", "surrogateescape"),
         Atom("threads"): config.threads,
+        Atom("short"): round(config.short * 1e9),
         Atom("max_run"): round((config.max_run or 0) * 1000),
         Atom("max_run_of"): {command.encode(): round(limit * 1000) for command, limit in config.max_run_of.items()},
         Atom("max_abandoned"): config.max_abandoned if config.on_hang == "abandon" else 0,

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from operator import add
 
 COMMANDS = 64  # that have entries of their own; one more is all others'
-SEAT = 114688  # bytes
+SEAT = 118784  # bytes
 _BUCKETS = 106
 _TIMING = 2 + _BUCKETS  # words
-_WORDS = 3 + 2 * _TIMING  # of an entry
+_WORDS = 5 + 2 * _TIMING  # of an entry
 _BEYOND = 1 << 63  # what no count and no sum of nanoseconds reaches
 
 
@@ -68,6 +68,8 @@ class Command:
     calls: int
     casts: int
     failed: int  # of both: error_set was called, or the reply was none
+    by_loop: int  # of both: run by the host's loop itself
+    taken_over: int  # of those: they took so long that another thread became the loop
     waited: Timing  # from accepted to taken out by a worker
     ran: Timing  # from there to the return of dispatch
 
@@ -77,6 +79,8 @@ class Command:
             self.calls + other.calls,
             self.casts + other.casts,
             self.failed + other.failed,
+            self.by_loop + other.by_loop,
+            self.taken_over + other.taken_over,
             self.waited + other.waited,
             self.ran + other.ran,
         )
@@ -119,8 +123,9 @@ def _entries(fd: int, at: int, seats: int, used: Iterable[int]) -> Iterator[tupl
 
 
 def _command(number: int | None, words: list[int]) -> Command:
-    calls, casts, failed, *times = words
-    return Command(number, calls, casts, failed, _timing(times[:_TIMING]), _timing(times[_TIMING:]))
+    calls, casts, failed, by_loop, taken_over, *times = words
+    waited, ran = _timing(times[:_TIMING]), _timing(times[_TIMING:])
+    return Command(number, calls, casts, failed, by_loop, taken_over, waited, ran)
 
 
 def _timing(words: list[int]) -> Timing:

@@ -12,10 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include "clock.h"
 #include "driver.h"
 #include "etf.h"
+#include "lengths.h"
 #include "recorder.h"
 #include "running.h"
 #include "term.h"
@@ -50,7 +52,7 @@ int
 bench_init(struct bench *b, const struct driver *d, unsigned seat)
 {
 	*b = (struct bench){ .driver = d, .seat = seat };
-	if (gd_out_init(&b->out, d->reply_limit) != 0)
+	if (gd_out_init(&b->res.out, d->reply_limit) != 0)
 		return -1;
 	if (d->legacy && (b->guarded = guarded_new()) == NULL)
 		return -1;
@@ -62,7 +64,7 @@ bench_free(struct bench *b)
 {
 	if (b->began && b->driver->table.thread_destroy != NULL)
 		b->driver->table.thread_destroy(b->state);
-	gd_out_free(&b->out);
+	gd_out_free(&b->res.out);
 	if (b->guarded != NULL)
 		munmap(b->guarded, LEGACY_REPLY + GUARD);
 }
@@ -72,31 +74,31 @@ static void
 put_error(struct bench *b, const char *name)
 {
 	b->erred = true;
-	gd_out_reset(&b->out);
-	gd_put_tuple(&b->out, 2);
-	gd_put_atom(&b->out, "error");
-	if (gd_put_atom(&b->out, name) != 0) {	/* not UTF-8 */
-		gd_out_reset(&b->out);
-		gd_put_tuple(&b->out, 2);
-		gd_put_atom(&b->out, "error");
-		gd_put_atom(&b->out, "badatom");
+	gd_out_reset(&b->res.out);
+	gd_put_tuple(&b->res.out, 2);
+	gd_put_atom(&b->res.out, "error");
+	if (gd_put_atom(&b->res.out, name) != 0) {	/* not UTF-8 */
+		gd_out_reset(&b->res.out);
+		gd_put_tuple(&b->res.out, 2);
+		gd_put_atom(&b->res.out, "error");
+		gd_put_atom(&b->res.out, "badatom");
 	}
 }
 
 static void
 answer_from_out(struct bench *b, struct answer *answer)
 {
-	int state = gd_out_done(&b->out);
+	int state = gd_out_done(&b->res.out);
 
 	if (state < 0) {
 		answer->failed = "bad_reply";
 		return;
 	}
 	if (state == 0)
-		gd_put_atom(&b->out, "ok");
-	answer->term = b->out.buf + 1;
-	answer->len = b->out.len - 1;
-	answer->own = b->out.buf;
+		gd_put_atom(&b->res.out, "ok");
+	answer->term = b->res.out.buf + 1;
+	answer->len = b->res.out.len - 1;
+	answer->own = b->res.out.buf;
 }
 
 static int
@@ -120,12 +122,12 @@ answer_from_buffer(struct bench *b, const gd_req_t *req, gd_res_t *res, struct a
 	else if (partly)
 		put_error(b, GD_ERR_DECODE);
 	else if (res->index == 1)
-		gd_out_reset(&b->out);
+		gd_out_reset(&b->res.out);
 	else if (res->index < 1 || (size_t)res->index > room || !valid_reply(res->buf, (size_t)res->index)) {
 		answer->failed = "bad_reply";
 	} else {
-		gd_out_reset(&b->out);
-		gd_put_raw(&b->out, res->buf + 1, (size_t)res->index - 1);
+		gd_out_reset(&b->res.out);
+		gd_put_raw(&b->res.out, res->buf + 1, (size_t)res->index - 1);
 	}
 	if (!ours)
 		free(res->buf);
@@ -141,7 +143,7 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 		.buf = (char *)r->params - 1, .len = r->params_len + 1, .index = 1,
 		.cmd = r->cmd, .syn = r->syn, .id = r->number, .seat = b->seat,
 	};
-	gd_res_t res;
+	gd_res_t *res = &b->res;
 
 	*answer = (struct answer){ 0 };
 	b->erred = false;
@@ -152,22 +154,20 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 		b->began = true;
 	}
 	gd_in_init(&req.in, r->params, r->params_len);
-	gd_out_reset(&b->out);
-	res.out = b->out;
-	res.error[0] = '\0';
-	res.index = 1;
-	res.buf = d->legacy ? b->guarded : NULL;
-	res.len = d->legacy ? LEGACY_REPLY : 0;
+	gd_out_reset(&res->out);
+	res->error[0] = '\0';
+	res->index = 1;
+	res->buf = d->legacy ? b->guarded : NULL;
+	res->len = d->legacy ? LEGACY_REPLY : 0;
 	if (d->legacy)
-		res.buf[0] = (char)131;
-	d->table.dispatch(&req, &res, d->state, b->state);
+		res->buf[0] = (char)131;
+	d->table.dispatch(&req, res, d->state, b->state);
 	b->ended_at = now_ns();
-	b->out = res.out;
 	if (d->legacy)
-		answer_from_buffer(b, &req, &res, answer);
+		answer_from_buffer(b, &req, res, answer);
 	else {
-		if (error_occurred(&res))
-			put_error(b, res.error);
+		if (error_occurred(res))
+			put_error(b, res->error);
 		answer_from_out(b, answer);
 	}
 	if (running_here().cut != NULL)
@@ -178,24 +178,41 @@ bench_run(struct bench *b, struct request *r, struct answer *answer)
 	running_set(NULL, 0);
 }
 
+/* The thread lost its core since this was last asked, perhaps in the run that took so long: then the time says
+ * nothing. A command that is long is so again. */
+static bool
+preempted(void)
+{
+	static _Thread_local long before;
+	struct rusage usage;
+	long switches = before;
+
+	if (getrusage(RUSAGE_THREAD, &usage) == 0)
+		before = usage.ru_nivcsw;
+	return before != switches;
+}
+
 void
 bench_count(const struct bench *b, const struct request *r, const struct answer *answer)
 {
 	stats_add(b->seat, &(struct sample){
-		.cmd = r->cmd, .call = r->syn, .failed = b->erred || answer->failed != NULL,
+		.entry = r->entry, .call = r->syn, .failed = b->erred || answer->failed != NULL,
+		.by_loop = b->by_loop,
 		.queued_at = r->record->queued_at, .started_at = b->started_at, .ended_at = b->ended_at,
 	});
+	if (b->ended_at - b->started_at <= b->driver->start->short_ns || !preempted())
+		lengths_took(r->entry, b->ended_at - b->started_at);
 }
 
 void
 bench_taken(struct bench *b)
 {
-	size_t limit = b->out.limit;
+	size_t limit = b->res.out.limit;
 
-	b->out.buf = NULL;
-	b->out.room = b->out.len = 0;
-	if (gd_out_init(&b->out, limit) != 0)
-		b->out.error = GD_ENOMEM;
+	b->res.out.buf = NULL;
+	b->res.out.room = b->res.out.len = 0;
+	if (gd_out_init(&b->res.out, limit) != 0)
+		b->res.out.error = GD_ENOMEM;
 }
 
 void

@@ -70,9 +70,10 @@ struct conn {
 	bool starved;			/* a cast waits for a free request */
 	bool held;			/* it was not read, as too much waits to be sent */
 	bool queued;			/* in the loop's list of connections with work */
+	bool kept;			/* in its list of those whose answers are kept back */
 	const char *reason;		/* CLOSING, LINGER: the goodbye's; else why it ended */
 	uint64_t linger_until;
-	struct conn *next_ready;
+	struct conn *next_ready, *next_kept;
 	unsigned char *stash;		/* bytes read and not yet taken: a frame's beginning, */
 	size_t stash_len, stash_room;	/* or frames that wait */
 	struct etf_check check;		/* of a large frame, taken in turns */
@@ -115,6 +116,8 @@ size_t conns_count(void);	/* loop */
 
 /* The pool's done hook: worker's thread, or the loop. */
 bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
+/* Its flush hook: loop. */
+void conns_flush(struct queue *freed);
 
 /* --- between these files ----------------------------------------------- */
 
@@ -134,6 +137,7 @@ extern struct conns {
 	bool starving;			/* loop: a connection waits for that */
 	bool clock_runs;		/* loop: a client does not read, that is new */
 	struct conn *ready, **ready_end;	/* loop: connections with work */
+	struct conn *kept;		/* loop: with answers that are not sent yet, as more follow */
 	pthread_mutex_t attention_lock;	/* guards the two below */
 	uint32_t *attention;		/* slots a worker wants looked at */
 	size_t attention_len;

@@ -265,11 +265,39 @@ lock_connection(const struct request *r)
 	return NULL;
 }
 
-static void
+/* False: it was given up already. Lock held. */
+static bool
 forget_call(struct conn *c, const struct request *r)
 {
-	ids_remove(&c->calls, r->id);
+	if (!ids_remove(&c->calls, r))
+		return false;
 	c->flight_bytes -= r->bytes;
+	return true;
+}
+
+/* Loop. */
+static void
+keep_back(struct conn *c)
+{
+	if (c->kept)
+		return;
+	c->kept = true;
+	c->next_kept = conns.kept;
+	conns.kept = c;
+}
+
+void
+conns_flush(struct queue *freed)
+{
+	struct conn *c;
+
+	while ((c = conns.kept) != NULL) {
+		conns.kept = c->next_kept;
+		c->kept = false;
+		pthread_mutex_lock(&c->lock);
+		conn_flush_into(c, freed);
+		pthread_mutex_unlock(&c->lock);
+	}
 }
 
 /* Lock held. The slot tells of r until its reply has left. */
@@ -278,7 +306,6 @@ answer_call(struct conn *c, struct request *r, struct answer *answer, struct que
 {
 	bool taken = false;
 
-	forget_call(c, r);
 	if (answer->failed != NULL)
 		conn_put_failed(c, r->id, answer->failed);
 	else
@@ -287,7 +314,10 @@ answer_call(struct conn *c, struct request *r, struct answer *answer, struct que
 	r->record->end_at = (uint32_t)r->end_at;
 	slot_done(r->record);
 	queue_push(&c->unsent, r);
-	conn_flush_into(c, freed);
+	if (answer->more)
+		keep_back(c);
+	else
+		conn_flush_into(c, freed);
 	return taken;
 }
 
@@ -305,9 +335,9 @@ conn_done(struct request *r, struct answer *answer, struct queue *freed)
 		c->flight_bytes -= r->bytes;
 		call_attention(c);	/* if it waits for room */
 		queue_push(freed, r);
-	} else if (ids_find(&c->calls, r->id) == r)
+	} else if (forget_call(c, r))
 		taken = answer_call(c, r, answer, freed);
-	else			/* it was given up already */
+	else
 		queue_push(freed, r);
 	pthread_mutex_unlock(&c->lock);
 	return taken;

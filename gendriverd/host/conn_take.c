@@ -52,6 +52,7 @@ set_options(struct request *r, struct conn *c, const struct envelope *e, bool sy
 	r->slot = c->slot;
 	r->generation = c->generation;
 	r->cmd = e->cmd;
+	r->entry = (unsigned char)stats_entry_of(e->cmd);
 	r->syn = syn;
 	r->id = e->id;
 	r->takes_parts = syn && e->parts > 0;
@@ -83,6 +84,7 @@ take_call(struct conn *c, const unsigned char *frame, size_t len, const struct e
 	struct request *r = pool_take(conns.pool);
 	unsigned char *own = NULL;
 	enum taken code = TAKEN;
+	int added;
 
 	c->calls_read++;
 	if (r != NULL) {
@@ -90,10 +92,11 @@ take_call(struct conn *c, const unsigned char *frame, size_t len, const struct e
 		r->bytes = len;
 	}
 	pthread_mutex_lock(&c->lock);
-	if (ids_find(&c->calls, e->id) != NULL) {
+	added = r == NULL || c->calls.len >= conns.start->limits.in_flight || over_bytes(c, len)
+	    ? IDS_NOMEM : ids_add(&c->calls, r);
+	if (added == IDS_TAKEN || (added != 0 && ids_find(&c->calls, e->id) != NULL)) {
 		code = ENDED;
-	} else if (r == NULL || c->calls.len >= conns.start->limits.in_flight
-	    || over_bytes(c, len) || ids_add(&c->calls, r) != 0) {
+	} else if (added != 0) {
 		conn_put_failed(c, e->id, "overloaded");
 	} else {
 		own = buffer_to_keep(c, frame, len, e);
@@ -102,7 +105,7 @@ take_call(struct conn *c, const unsigned char *frame, size_t len, const struct e
 			queue_push(batch, r);
 			r = NULL;
 		} else {
-			ids_remove(&c->calls, e->id);
+			ids_remove(&c->calls, r);
 			conn_put_failed(c, e->id, "overloaded");
 		}
 	}

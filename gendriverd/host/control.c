@@ -318,6 +318,8 @@ get_start_field(gd_in *in, struct start *s)
 		return get_u32(in, &s->generation);
 	if (gd_get_atom_is(in, "threads") == 0)
 		return get_u32(in, &s->threads);
+	if (gd_get_atom_is(in, "short") == 0)
+		return get_u32(in, &s->short_ns);
 	if (gd_get_atom_is(in, "max_run") == 0)
 		return get_u32(in, &s->max_run_ms);
 	if (gd_get_atom_is(in, "max_run_of") == 0)

@@ -41,9 +41,10 @@ struct bench {
 	unsigned seat;
 	void *state;		/* trd_state */
 	bool began;		/* thread_init ran */
-	gd_out out;		/* reused from request to request */
+	gd_res_t res;		/* reused from request to request */
 	char *guarded;		/* the original's reply buffer, a guard behind it */
 	bool erred;		/* the last run's answer is {error, ..} */
+	bool by_loop;		/* the last run was the loop's */
 	uint64_t started_at, ended_at;	/* of the last run, in ns of CLOCK_MONOTONIC */
 };
 

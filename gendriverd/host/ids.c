@@ -60,13 +60,13 @@ ids_find(const struct ids *s, uint32_t id)
 	return s->len > 0 ? s->at[place(s, id)] : NULL;
 }
 
-void
-ids_remove(struct ids *s, uint32_t id)
+bool
+ids_remove(struct ids *s, const struct request *r)
 {
 	size_t hole, i;
 
-	if (s->len == 0 || s->at[hole = place(s, id)] == NULL)
-		return;
+	if (s->len == 0 || s->at[hole = place(s, r->id)] != r)
+		return false;
 	for (i = (hole + 1) & (s->room - 1); s->at[i] != NULL; i = (i + 1) & (s->room - 1)) {
 		size_t from_home = (i - home(s, s->at[i]->id)) & (s->room - 1);
 		size_t from_hole = (i - hole) & (s->room - 1);
@@ -77,6 +77,7 @@ ids_remove(struct ids *s, uint32_t id)
 	}
 	s->at[hole] = NULL;
 	s->len--;
+	return true;
 }
 
 void

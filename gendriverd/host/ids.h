@@ -6,6 +6,7 @@
 #ifndef HOST_IDS_H
 #define HOST_IDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,7 +21,7 @@ struct ids {
 enum { IDS_TAKEN = -1, IDS_NOMEM = -2 };
 int ids_add(struct ids *s, struct request *r);
 struct request *ids_find(const struct ids *s, uint32_t id);	/* or NULL */
-void ids_remove(struct ids *s, uint32_t id);	/* not in it: nothing */
+bool ids_remove(struct ids *s, const struct request *r);	/* false: it is not in flight, or another is with its id */
 void ids_free(struct ids *s);
 
 #endif

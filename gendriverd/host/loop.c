@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The loop of loop.h.
+ * The loop of loop.h. Which thread it is changes when it is held up in the driver (pool.h): so all that
+ * it knows is in `loop` and in `conns`, and only pool_run_short, between two turns, calls the driver.
  *
  * Leaving: drain waits until every connection is gone, at most its limit; stop
  * answers what has not begun, waits for what runs, at most its limit; then the
@@ -290,14 +291,16 @@ sooner(uint64_t a, uint64_t b)
 	return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-static void
+/* Until all is done (NULL), or this thread has become a worker. Begins with what its predecessor left. */
+static struct worker *
 serve(void)
 {
 	struct epoll_event events[EVENTS];
+	bool more = true;
+	struct worker *become = pool_run_short(loop.pool, &more);
 	uint64_t now = now_ns(), when = 0;
-	bool more = false;
 
-	while (!advance(now)) {
+	while (become == NULL && !advance(now)) {
 		int n, ms = more ? 0 : sleep_ms(when, now);
 		if (loop.phase_ends != 0) {
 			int left = sleep_ms(loop.phase_ends, now);
@@ -318,9 +321,12 @@ serve(void)
 				conn_event(events[i].data.u64, events[i].events);
 		}
 		more = conns_attend();
+		if ((become = pool_run_short(loop.pool, &more)) != NULL)
+			break;
 		now = now_ns();
 		when = sooner(conns_tick(now), pool_watch(loop.pool, now));
 	}
+	return become;
 }
 
 static int
@@ -328,7 +334,9 @@ set_up(void)
 {
 	struct epoll_event control = { .events = EPOLLIN, .data.u64 = CONTROL_TOKEN };
 	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = WAKE_TOKEN };
-	struct pool_hooks pool_hooks = { .done = conn_done, .wake = wake_fed };
+	struct pool_hooks pool_hooks = {
+		.done = conn_done, .flush = conns_flush, .lead = serve, .wake = wake_fed,
+	};
 	struct conns_hooks conns_hooks = { .notify = wake_loop, .closed = say_closed };
 
 	if ((loop.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0
@@ -362,7 +370,10 @@ loop_run(const struct start *start, struct driver *driver)
 	}
 	if (!say_ready(driver))
 		return control_refuse("the names of the driver's commands and atoms take more than 64 KiB");
-	serve();
+	if (pool_serve(loop.pool) != 0) {
+		fprintf(stderr, "gendriver-host: cannot start the loop: %s\n", strerror(errno));
+		return 111;
+	}
 	if (!pool_free(loop.pool))
 		leave_them();
 	driver_close(driver);

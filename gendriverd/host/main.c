@@ -18,6 +18,7 @@
 #include "control.h"
 #include "crash.h"
 #include "driver.h"
+#include "lengths.h"
 #include "log.h"
 #include "loop.h"
 #include "recorder.h"
@@ -80,6 +81,7 @@ main(int argc, char **argv)
 	if (driver_load(&driver, start.driver, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	stats_open(driver.table.commands);
+	lengths_open(&driver.table, start.short_ns);
 	if (driver_open(&driver, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	code = loop_run(&start, &driver);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What is asked of the pool of pool.h: requests in and out of its queues, its beginning and its end. */
+#include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "pool_parts.h"
 
-#define LOOP_CACHE 32	/* free requests that the loop keeps at hand */
+#define REFILL 32	/* free requests that the loop takes to hand at once */
 
 /* Their memory is touched when they are needed, not before. */
 static int
@@ -41,12 +43,13 @@ pool_new(const struct driver *d, const struct start *start, struct pool_hooks ho
 	p->driver = d;
 	p->hooks = hooks;
 	p->threads = threads;
-	p->most = queue + threads + LOOP_CACHE;
+	p->most = queue + threads + REFILL;
 	p->limited = d->shortest_run != 0;
 	p->max_abandoned = start->max_abandoned;
+	p->lead.allowed = start->short_ns != 0 && threads > 1 && !d->legacy && !(d->table.flags & GD_THREAD_BOUND);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->started, NULL);
-	if (make_requests(p, recorder_slots(queue, threads)) != 0)
+	if (lead_open(&p->lead) != 0 || make_requests(p, recorder_slots(queue, threads)) != 0)
 		goto fail;
 	for (unsigned i = 0; i < threads; i++) {
 		struct seat *s = &p->seats[i];
@@ -78,7 +81,7 @@ pool_take(struct pool *p)
 
 	if (p->cache.head == NULL) {
 		pthread_mutex_lock(&p->lock);
-		for (; p->cache.len < LOOP_CACHE && p->active < p->most && (r = take_free(p)) != NULL; p->active++)
+		for (; p->cache.len < REFILL && p->active < p->most && (r = take_free(p)) != NULL; p->active++)
 			queue_push(&p->cache, r);
 		p->starved = p->cache.head == NULL;
 		pthread_mutex_unlock(&p->lock);
@@ -131,9 +134,6 @@ enqueue(struct pool *p, struct request *r)
 	struct seat *s = r->keyed ? &p->seats[r->key % p->threads] : idle_seat(p);
 
 	r->state = REQUEST_QUEUED;
-	r->record->number = r->number = ++p->submitted;
-	r->record->check = slot_check(r->record);
-	slot_set(r->record, SLOT_QUEUED, 0);
 	if (r->syn && r->deadline != 0)
 		deadlines_add(&p->deadlines, r);
 	r->queue = s != NULL ? &s->inbox : &p->shared;
@@ -142,7 +142,7 @@ enqueue(struct pool *p, struct request *r)
 }
 
 void
-pool_submit(struct pool *p, struct queue *batch)
+pool_enqueue(struct pool *p, struct queue *batch)
 {
 	struct seat *woken[64], *s;
 	struct request *r;
@@ -162,6 +162,46 @@ pool_submit(struct pool *p, struct queue *batch)
 		while (n > 0)
 			pthread_cond_signal(&woken[--n]->work);
 	}
+}
+
+void
+pool_submit(struct pool *p, struct queue *batch)
+{
+	struct queue rest = { 0 };
+	struct request *r, *next;
+
+	for (r = batch->head; r != NULL; r = next) {
+		next = r->next;
+		r->record->number = r->number = ++p->submitted;
+		r->record->check = slot_check(r->record);
+		slot_set(r->record, SLOT_QUEUED, 0);
+		if (!lead_wants(p, r))
+			queue_push(&rest, r);
+	}
+	*batch = (struct queue){ 0 };
+	pool_enqueue(p, &rest);
+}
+
+static void *
+begin_loop(void *pool)
+{
+	worker_live(pool, NULL);
+	return NULL;
+}
+
+int
+pool_serve(struct pool *p)
+{
+	int failure;
+
+	pthread_mutex_lock(&p->lock);
+	failure = pthread_create(&p->lead.thread, NULL, begin_loop, p);
+	pthread_mutex_unlock(&p->lock);
+	if ((errno = failure) != 0)
+		return -1;
+	pool_stand_by(p);
+	pthread_join(p->lead.thread, NULL);
+	return 0;
 }
 
 /* Lock held: r is queued. */
@@ -282,6 +322,7 @@ pool_free(struct pool *p)
 	}
 	if (deserted)
 		return false;
+	close(p->lead.timer);
 	deadlines_free(&p->deadlines);
 	free(p->requests);
 	free(p);

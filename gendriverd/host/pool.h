@@ -14,6 +14,10 @@
  * its own until it is back, and its answer's until that has left: the later of the two
  * sets it free. Once back, the thread runs thread_destroy and leaves.
  *
+ * What is short the loop runs itself, in a seat that it borrows (borrow.c). Which thread is the loop may
+ * change by that (takeover.c): a thread is the loop and a worker in turn, and what is said to be the loop's
+ * passes on.
+ *
  * A worker knows nothing of connections: it gives the answer back to `done`.
  *
  * Lock order: a connection's lock, then the pool's. Never the other way.
@@ -27,13 +31,19 @@
 #include "start.h"
 
 struct pool;
+struct worker;
 
 struct pool_hooks {
 	/* A worker has run r, or found it cancelled before it began (answer->failed
-	 * is "cancelled"): worker's thread. Or r hangs ("timeout"): loop. No lock held.
+	 * is "cancelled"): its thread, or the loop's. Or r hangs ("timeout"): loop. No lock held.
 	 * Returns true when it took answer->own. `freed` gets the requests that go back
 	 * to the pool: r, now or with a later call, when its reply has left. */
 	bool (*done)(struct request *r, struct answer *answer, struct queue *freed);
+	/* Loop. Send what `done` kept back, as there was more to come. */
+	void (*flush)(struct queue *freed);
+	/* This thread is the loop from now on: until all is done (NULL), or pool_run_short says that it
+	 * has become a worker: that one. */
+	struct worker *(*lead)(void);
 	/* Requests are free again after pool_take came back with less than asked; or the
 	 * last worker has left, or one that was written off. Any thread, no lock held. */
 	void (*wake)(void);
@@ -49,9 +59,12 @@ void pool_give(struct pool *p, struct request *r);
 /* Any thread, a connection's lock may be held. These were answered before, and now their
  * replies have left. */
 void pool_answered(struct pool *p, struct queue *freed);
-/* Loop. Hand over all of `batch` (empty afterwards), wake as many workers as
- * there is work for. */
+/* Loop. Take in all of `batch` (empty afterwards): what is short for pool_run_short, the rest
+ * for the workers, of which as many are woken as there is work for. */
 void pool_submit(struct pool *p, struct queue *batch);
+/* Loop, at the end of a turn: run what is short, and send its answers. NULL, and whether there is more for
+ * the next turn; or another thread is the loop now, and this one that worker. */
+struct worker *pool_run_short(struct pool *p, bool *more);
 
 /* Take r out if it has not begun: true, and it is the caller's. Needs nothing
  * but that r is alive: the connection's lock sees to that. */
@@ -73,7 +86,10 @@ uint64_t pool_watch(struct pool *p, uint64_t now);
 uint64_t pool_pause(struct pool *p, const struct request *r, unsigned seat);
 void pool_resume(struct pool *p, const struct request *r, unsigned seat, uint64_t left);
 
-/* Workers leave when nothing waits any more; thread_destroy runs on each. */
+/* The process's first thread: starts the loop's, and watches it until it is done. 0; -1: no threads to be had. */
+int pool_serve(struct pool *p);
+
+/* Loop. Workers leave when nothing waits any more; thread_destroy runs on each. */
 void pool_leave(struct pool *p);
 /* All have left that hold a seat. */
 bool pool_left(struct pool *p);

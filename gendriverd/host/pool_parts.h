@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Inside the pool of pool.h: what its three parts share. worker.c is what a thread does,
- * pool.c what the others ask of it, watch.c what becomes of requests that run too long.
+ * Inside the pool of pool.h: what its parts share. worker.c is what a thread does, pool.c
+ * what the others ask of it, watch.c what becomes of requests that run too long, borrow.c what
+ * the loop runs itself, takeover.c how it passes to another thread when that takes too long.
  */
 #ifndef HOST_POOL_PARTS_H
 #define HOST_POOL_PARTS_H
@@ -20,8 +21,8 @@ enum stage {
 struct worker {
 	struct pool *pool;
 	struct seat *seat;
-	pthread_t thread;
-	struct bench bench;	/* its thread alone */
+	pthread_t thread;	/* pool lock */
+	struct bench bench;	/* its thread alone, or the loop's while it has borrowed the seat */
 	_Atomic(enum stage) stage;
 	struct worker *next;	/* pool lock: in `gone` */
 	int cmd;		/* loop: what it ran when it was written off */
@@ -33,9 +34,29 @@ struct seat {
 	struct worker *holder;	/* pool lock: the thread that works here */
 	pthread_cond_t work;	/* pool lock: idle became false, or leaving */
 	bool idle;		/* pool lock */
+	bool borrowed;		/* pool lock: by the loop; its worker waits */
 	struct request *running;	/* pool lock */
 	uint64_t until;		/* pool lock: when it has run too long; 0: never */
 	struct queue inbox;	/* pool lock: requests that only this seat may run */
+};
+
+/* What the loop runs itself. */
+struct lead {
+	bool allowed;		/* constant */
+	struct queue turn;	/* loop: to be run at the end of this turn */
+	uint64_t expected;	/* loop: the ns that will take */
+	struct queue freed;	/* loop: done with, and not yet given back */
+	uint32_t ran;		/* loop: and not yet counted */
+	unsigned last;		/* loop: the seat that it borrowed last */
+	struct seat *seat;	/* pool lock: that it has borrowed, or NULL */
+	struct request *request;	/* under way: written before `call`, read by whoever ended it */
+	uint64_t calls;		/* loop: twice how many it has begun */
+	_Atomic uint64_t call;	/* the same, and 1 while it is under way */
+	pthread_t thread;	/* pool lock: the loop's; the thread that watches writes it */
+	_Atomic pid_t tid;	/* its own number for proc(5) */
+	int timer;		/* descriptor */
+	atomic_bool armed;	/* it ticks */
+	atomic_bool done;	/* there is no loop any more */
 };
 
 struct pool {
@@ -60,6 +81,7 @@ struct pool {
 
 	uint64_t submitted;	/* loop: numbers given out */
 	struct queue cache;	/* loop */
+	struct lead lead;	/* each has its own rule */
 	uint32_t abandoned;	/* loop: threads that were written off, and are not joined */
 
 	const struct driver *driver;
@@ -73,6 +95,31 @@ struct pool {
 /* A thread for this seat; it leaves at once if it is not made the holder before the lock is
  * given up. NULL: no memory or no threads to be had. Lock held. */
 struct worker *worker_new(struct pool *p, struct seat *s);
+
+/* r begins, in the seat of w. */
+void worker_begin(struct worker *w, struct request *r, uint64_t now);
+/* r is back, on this thread, which is w's: count and answer it, unless the loop did as it took too long. No lock
+ * held on entry, the pool's on exit. */
+void worker_end(struct pool *p, struct worker *w, struct request *r, struct answer *answer);
+/* ns of CLOCK_MONOTONIC until which r may run, which began just now; 0: for ever. */
+uint64_t worker_until(const struct pool *p, const struct request *r);
+/* Why a call that was just taken out need not begin, or NULL. now: 0, and it looks at the clock if need be. */
+const char *too_late(const struct request *r, uint64_t now);
+/* A thread's life: this worker's, and the loop's, in turn. w: NULL, it begins as the loop. */
+void worker_live(struct pool *p, struct worker *w);
+/* The loop's thread is at its end. */
+void pool_lead_done(struct pool *p);
+/* Until then: pool_serve. */
+void pool_stand_by(struct pool *p);
+
+/* Into the queues of workers; woken are as many as there is work for. Loop. */
+void pool_enqueue(struct pool *p, struct queue *batch);
+
+/* Loop. True: it is to run r, and has it in its turn. */
+bool lead_wants(struct pool *p, struct request *r);
+int lead_open(struct lead *l);	/* 0 or -1 */
+/* Loop, or the thread that watches. */
+void lead_tick(struct lead *l, bool on);
 
 static inline void
 request_set_free(struct request *r, struct queue *list)

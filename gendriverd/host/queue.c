@@ -1,59 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* The FIFO and the deadline heap of queue.h. */
+/* The deadline heap of queue.h, and what of the FIFO is not short. */
 #include <stdlib.h>
 
 #include "queue.h"
-
-void
-queue_push(struct queue *q, struct request *r)
-{
-	r->next = NULL;
-	r->prev = q->tail;
-	if (q->tail != NULL)
-		q->tail->next = r;
-	else
-		q->head = r;
-	q->tail = r;
-	q->len++;
-}
-
-void
-queue_push_front(struct queue *q, struct request *r)
-{
-	r->prev = NULL;
-	r->next = q->head;
-	if (q->head != NULL)
-		q->head->prev = r;
-	else
-		q->tail = r;
-	q->head = r;
-	q->len++;
-}
-
-void
-queue_remove(struct queue *q, struct request *r)
-{
-	if (r->prev != NULL)
-		r->prev->next = r->next;
-	else
-		q->head = r->next;
-	if (r->next != NULL)
-		r->next->prev = r->prev;
-	else
-		q->tail = r->prev;
-	r->next = r->prev = NULL;
-	q->len--;
-}
-
-struct request *
-queue_pop(struct queue *q)
-{
-	struct request *r = q->head;
-
-	if (r != NULL)
-		queue_remove(q, r);
-	return r;
-}
 
 void
 queue_join(struct queue *q, struct queue *from)

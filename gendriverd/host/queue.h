@@ -16,10 +16,64 @@ struct queue {
 	size_t len;
 };
 
-void queue_push(struct queue *q, struct request *r);
-void queue_push_front(struct queue *q, struct request *r);	/* the next to be popped */
-struct request *queue_pop(struct queue *q);	/* NULL: empty */
-void queue_remove(struct queue *q, struct request *r);
+static inline void
+queue_push(struct queue *q, struct request *r)
+{
+	r->next = NULL;
+	r->prev = q->tail;
+	if (q->tail != NULL)
+		q->tail->next = r;
+	else
+		q->head = r;
+	q->tail = r;
+	q->len++;
+}
+
+/* The next to be popped. */
+static inline void
+queue_push_front(struct queue *q, struct request *r)
+{
+	r->prev = NULL;
+	r->next = q->head;
+	if (q->head != NULL)
+		q->head->prev = r;
+	else
+		q->tail = r;
+	q->head = r;
+	q->len++;
+}
+
+static inline void
+queue_remove(struct queue *q, struct request *r)
+{
+	if (r->prev != NULL)
+		r->prev->next = r->next;
+	else
+		q->head = r->next;
+	if (r->next != NULL)
+		r->next->prev = r->prev;
+	else
+		q->tail = r->prev;
+	r->next = r->prev = NULL;
+	q->len--;
+}
+
+static inline struct request *
+queue_pop(struct queue *q)	/* NULL: empty */
+{
+	struct request *r = q->head;
+
+	if (r == NULL)
+		return NULL;
+	if ((q->head = r->next) != NULL)
+		q->head->prev = NULL;
+	else
+		q->tail = NULL;
+	r->next = NULL;
+	q->len--;
+	return r;
+}
+
 /* Append all of `from`, which is empty afterwards. */
 void queue_join(struct queue *q, struct queue *from);
 

@@ -12,7 +12,7 @@ _Static_assert(sizeof(struct slot) == 256, "recorder.py knows it so");
 _Static_assert(sizeof(struct conn_record) == 96, "recorder.py knows it so");
 _Static_assert(offsetof(struct conn_record, message.msg_len) == 72, "recorder.py knows it so");
 _Static_assert(sizeof(struct recorder) == 4096, "recorder.py knows it so");
-_Static_assert(sizeof(struct stats_entry) == 1752, "statistics.py knows it so");
+_Static_assert(sizeof(struct stats_entry) == 1768, "statistics.py knows it so");
 _Static_assert(sizeof(struct stats_seat) == STATS_SEAT, "statistics.py knows it so");
 
 static struct recorder *here;

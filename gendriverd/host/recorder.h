@@ -30,7 +30,7 @@
 #include "stats.h"
 
 #define RECORDER_MAGIC 0x43524447u	/* "GDRC" */
-#define RECORDER_LAYOUT 4
+#define RECORDER_LAYOUT 5
 #define RECORDER_INLINE 183	/* bytes of params kept in their slot */
 #define RECORDER_TRACE 32
 #define RECORDER_PARAMS (1u << 20)	/* bytes: of the params of the request that did it */
@@ -117,8 +117,9 @@ struct recorder {
 #define LOOP_WAITS 0x8000000000000000ull	/* loop: it waits for events since then */
 
 #define RECORDER_ABANDONED 64	/* threads written off, at most */
+#define RECORDER_CACHE 256	/* free requests that the loop keeps at hand */
 /* More than can wait or run: the loop's cache, replies on their way out, and those. */
-#define RECORDER_SPARE (288 + RECORDER_ABANDONED)
+#define RECORDER_SPARE (RECORDER_CACHE + 256 + RECORDER_ABANDONED)
 
 static inline uint32_t
 recorder_slots(uint32_t queue, uint32_t threads)

@@ -40,6 +40,7 @@ struct request {
 	uint32_t id;			/* the client's, for a call */
 	uint32_t key;
 	int cmd;
+	unsigned char entry;		/* its command's: stats.h */
 	bool syn;			/* a call */
 	bool keyed;
 	atomic_bool cancelled;		/* asked to stop, or nobody waits any more */
@@ -56,6 +57,7 @@ struct answer {
 	const unsigned char *term;	/* without version byte */
 	size_t len;
 	void *own;		/* malloc'ed buffer around term that may be taken, or NULL */
+	bool more;		/* loop: others follow at once, and then it sends them all */
 };
 
 /* Copy params (NULL: none were sent, [] is meant) into r, or take `own`, in

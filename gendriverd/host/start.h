@@ -26,6 +26,7 @@ struct start {
 	char *driver;			/* path */
 	uint32_t generation;
 	uint32_t threads;
+	uint32_t short_ns;		/* requests that lately took no longer the loop runs itself; 0: none */
 	uint32_t max_run_ms;		/* of a request, 0: for ever */
 	struct run_limit {		/* of commands that have one of their own */
 		char *command;		/* its name, or its number */

@@ -38,8 +38,8 @@ stats_open(const gd_command *commands)
 	atomic_store_explicit(&r->command_count, n, memory_order_release);
 }
 
-static unsigned
-entry_of(int cmd)
+unsigned
+stats_entry_of(int cmd)
 {
 	unsigned entry = table[place(cmd)].entry;
 
@@ -68,11 +68,19 @@ add_time(struct timing *t, uint64_t from, uint64_t to)
 void
 stats_add(unsigned seat, const struct sample *s)
 {
-	struct stats_entry *e = &recorder_seat(seat)->entries[entry_of(s->cmd)];
+	struct stats_entry *e = &recorder_seat(seat)->entries[s->entry];
 
 	add(s->call ? &e->calls : &e->casts, 1);
 	if (s->failed)
 		add(&e->failed, 1);
+	if (s->by_loop)
+		add(&e->by_loop, 1);
 	add_time(&e->waited, s->queued_at, s->started_at);
 	add_time(&e->ran, s->started_at, s->ended_at);
+}
+
+void
+stats_taken_over(unsigned seat, unsigned entry)
+{
+	add(&recorder_seat(seat)->entries[entry].taken_over, 1);
 }

@@ -35,11 +35,13 @@ struct timing {
 struct stats_entry {
 	_Atomic uint64_t calls, casts;	/* whose dispatch has returned */
 	_Atomic uint64_t failed;	/* of both: error_set, or a reply that was none */
+	_Atomic uint64_t by_loop;	/* of both: the loop ran them, not a worker */
+	_Atomic uint64_t taken_over;	/* of those: they took so long that another thread became the loop */
 	struct timing waited;		/* from accepted to taken out by a worker */
 	struct timing ran;		/* from there to the return of dispatch */
 };
 
-#define STATS_SEAT 114688	/* bytes: whole pages; those of commands that nobody uses cost none */
+#define STATS_SEAT 118784	/* bytes: whole pages; those of commands that nobody uses cost none */
 
 struct stats_seat {
 	struct stats_entry entries[STATS_COMMANDS + 1];
@@ -48,15 +50,19 @@ struct stats_seat {
 
 /* One request that has run. */
 struct sample {
-	int cmd;
-	bool call, failed;
+	unsigned entry;		/* its command's */
+	bool call, failed, by_loop;
 	uint64_t queued_at, started_at, ended_at;	/* ns of CLOCK_MONOTONIC */
 };
 
 /* Once, before there are workers; the recorder is open. NULL: the driver declares none. */
 void stats_open(const gd_command *commands);
+/* The command's; those without one of their own have STATS_OTHERS. */
+unsigned stats_entry_of(int cmd);
 /* The thread in this seat. */
 void stats_add(unsigned seat, const struct sample *s);
+/* One thread. The loop was taken over while it was in this seat. */
+void stats_taken_over(unsigned seat, unsigned entry);
 
 static inline unsigned
 stats_bucket(uint64_t ns)

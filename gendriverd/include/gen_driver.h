@@ -12,8 +12,8 @@
  *                                   request; and once more when
  *                                   its thread was written off
  *   balance         the loop        every request              never      round robin
- *   dispatch        the worker      every request, several     yes        -
- *                                   at once
+ *   dispatch        the worker, or  every request, several     yes        -
+ *                   the loop        at once
  *   thread_destroy  the worker      once a seat that began,    yes        -
  *                                   as its worker leaves
  *   destroy         host's main     once, after those          yes        -
@@ -25,7 +25,14 @@
  *
  * drv_state is shared by all workers: guard it. trd_state belongs to a seat,
  * and a seat is held by one thread at a time; but a thread that was written off
- * because it hung (on_hang = "abandon") keeps its own, beside the next one's. A
+ * because it hung (on_hang = "abandon") keeps its own, beside the next one's.
+ *
+ * Requests without a key whose command was short lately (setting `short`) are run by
+ * the loop's thread, in the seat of a worker that has nothing to do and has begun. So
+ * dispatch, and thread_destroy, may be called for one seat by several threads, one after
+ * another. A driver that cannot have that (its library keeps something of a thread's
+ * own) says .flags = GD_THREAD_BOUND: then each seat has one thread for ever, unless it is
+ * written off. Drivers written for the original are taken for such. A
  * crash in any callback ends this host and no other process; the daemon starts a
  * new one.
  *
@@ -156,6 +163,15 @@ typedef struct gd_command {
 	int cmd;
 } gd_command;
 
+/* What a driver knows of how long a command takes: the host need not find out. */
+enum gd_lengths { GD_LENGTHS_END, GD_SHORT, GD_LONG };	/* microseconds at most; for the workers */
+typedef struct gd_length {
+	int cmd;
+	enum gd_lengths is;
+} gd_length;
+
+#define GD_THREAD_BOUND 1u	/* flags: all dispatches of a seat are to be on one thread */
+
 typedef struct gd_driver {
 	uint32_t abi;		/* GD_ABI_VERSION, by GD_DRIVER */
 	uint32_t size;		/* sizeof(gd_driver), by GD_DRIVER */
@@ -171,6 +187,8 @@ typedef struct gd_driver {
 	int (*open)(void **drv_state, char *why, size_t room);
 	const gd_command *commands;	/* may be NULL */
 	const char *const *atoms;	/* atoms its replies hold; NULL-terminated */
+	unsigned flags;			/* GD_THREAD_BOUND, or 0 */
+	const gd_length *lengths;	/* may be NULL; GD_LENGTHS_END ends it */
 } gd_driver;
 
 #define GD_EXPORT __attribute__((visibility("default")))

@@ -127,6 +127,7 @@ class HostProcess:
         max_run: int = 0,
         max_run_of: dict[int, int] | None = None,
         max_abandoned: int = 0,
+        short: int = 20_000,
         **limits: int,
     ) -> None:
         numbers = {**LIMITS, **limits}
@@ -156,6 +157,7 @@ class HostProcess:
                 Atom("driver"): os.fsencode(driver),
                 Atom("generation"): 1,
                 Atom("threads"): threads,
+                Atom("short"): short,
                 Atom("max_run"): max_run,
                 Atom("max_run_of"): {str(k).encode(): v for k, v in (max_run_of or {}).items()},
                 Atom("max_abandoned"): max_abandoned,

@@ -113,8 +113,8 @@ def test_several_hosts_add_up() -> None:
         return Timing(ns, ns, tuple(int(bucket == at) for bucket in range(106)))
 
     quick, slow = once(1024, 1), once(4096, 9)
-    one = Statistics({1: Command(1, 1, 0, 0, quick, quick), None: Command(None, 0, 1, 1, slow, slow)})
-    other = Statistics({1: Command(1, 0, 1, 1, slow, slow)})
+    one = Statistics({1: Command(1, 1, 0, 0, 1, 0, quick, quick), None: Command(None, 0, 1, 1, 0, 1, slow, slow)})
+    other = Statistics({1: Command(1, 0, 1, 1, 0, 0, slow, slow)})
     both = one + other + Statistics()
     assert counts(both) == {1: (1, 1, 1), None: (0, 1, 1)}
     assert (both.commands[1].ran.sum_ns, both.commands[1].ran.most_ns) == (5120, 4096)

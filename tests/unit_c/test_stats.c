@@ -58,7 +58,7 @@ check_any(void)
 static void
 add(unsigned seat, int cmd, bool call, bool failed)
 {
-	stats_add(seat, &(struct sample){ .cmd = cmd, .call = call, .failed = failed,
+	stats_add(seat, &(struct sample){ .entry = stats_entry_of(cmd), .call = call, .failed = failed,
 	    .queued_at = 1000, .started_at = 3000, .ended_at = 10000 });
 }
 
@@ -101,9 +101,9 @@ check_nonsense(void)
 	const struct stats_entry *e = &recorder_seat(0)->entries[0];
 
 	about = "times that are none";
-	stats_add(0, &(struct sample){ .cmd = 5, .queued_at = 9, .started_at = 8, .ended_at = 7 });
+	stats_add(0, &(struct sample){ .entry = stats_entry_of(5), .queued_at = 9, .started_at = 8, .ended_at = 7 });
 	CHECK(e->casts == 1 && e->waited.sum == 0 && e->waited.buckets[0] == 1 && e->ran.buckets[0] == 1);
-	stats_add(0, &(struct sample){ .cmd = 5, .ended_at = UINT64_MAX });
+	stats_add(0, &(struct sample){ .entry = stats_entry_of(5), .ended_at = UINT64_MAX });
 	CHECK(e->casts == 2 && e->ran.most == UINT64_MAX && e->ran.buckets[STATS_BUCKETS - 1] == 1);
 }
 
