@@ -22,13 +22,14 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
 PROP_AGAIN ?=
+BENCH ?=
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 # These say nothing of a host, and take minutes: they run once, in make test.
 OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench bench-short install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +66,7 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers $(EXAMPLES); \
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers/test $(TEST_DRIVERS); \
 			CC=$$cc $(NATIVE) unit --strict --out build/check/$$cc/unit_c; \
+			CC=$$cc $(NATIVE) bench --strict --out build/check/$$cc/bench; \
 		fi; \
 	done
 	cd erlang && TERM=dumb rebar3 xref
@@ -149,6 +151,12 @@ prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on P
 
 prop-short: ## the same on 500
 	$(MAKE) prop PROP_CASES=500
+
+bench: $(VENV)/.dev ## gendriverd beside its alternatives, on one CPU and on two: half an hour; BENCH="--workloads calls": other arguments
+	$(PY) bench/bench.py $(BENCH)
+
+bench-short: $(VENV)/.dev ## whether all of it runs: a minute and a half
+	$(PY) bench/bench.py --short $(BENCH)
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

@@ -66,6 +66,7 @@ LIBRARIES = {
     "sqlite3.h": Library("libsqlite3-dev", ("-lsqlite3",)),
     "ei.h": Library("erlang-dev", ("-lei",)),
     "erl_driver.h": Library("erlang-dev", ()),
+    "erl_nif.h": Library("erlang-dev", ()),
     "math.h": Library("libc6-dev", ("-lm",)),
 }
 
@@ -233,7 +234,7 @@ def needs_of(tools: Toolchain, sources: Sequence[Path]) -> Needs:
     text = "\n".join(source.read_text(encoding="utf-8") for source in sources)
     names = re.findall(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"]+)[>"]', text, re.MULTILINE)
     wanted = [name for name in LIBRARIES if name in names]
-    paths = erlang_paths() if {"ei.h", "erl_driver.h"} & set(wanted) else ()
+    paths = erlang_paths() if {"ei.h", "erl_driver.h", "erl_nif.h"} & set(wanted) else ()
     libraries = [flag for name in wanted for flag in LIBRARIES[name].flags]
     includes = tuple(flag for flag in paths if flag.startswith("-I"))
     missing = tuple(name for name in wanted if not has_header(tools, name, includes))
@@ -272,6 +273,33 @@ def build_drivers(tools: Toolchain, origins: Sequence[Path], out_dir: Path) -> i
     """How many were built. All that can be are, side by side."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return sum(pool.map(lambda origin: build_driver(tools, origin, out_dir), origins))
+
+
+def build_peer(tools: Toolchain, source: Path, out_dir: Path) -> bool:
+    """What gendriverd is compared with: a program, or of the NIF a shared object. False when a library is missing."""
+    headers = [*source.parent.glob("*.h"), *source.parent.parent.glob("*.h")]
+    named = set(re.findall(r'#include "(?:../)?([^"]+)"', source.read_text(encoding="utf-8")))
+    needs = needs_of(tools, [source, *(header for header in headers if header.name in named)])
+    if needs.missing:
+        packages = sorted({LIBRARIES[header].package for header in needs.missing})
+        print(f"peer: {source.stem} left out: {', '.join(needs.missing)} not found (Debian: {' '.join(packages)})")
+        return False
+    shared = "erl_nif.h" in source.read_text(encoding="utf-8")
+    out = out_dir / (f"{source.stem}.so" if shared else source.stem)
+    compile_flags = ["-D_GNU_SOURCE", "-fPIC" if shared else "-fPIE", *needs.compile]
+    link_flags = ["-shared" if shared else "-pie", *needs.link, *RELRO]
+    with once(out, [source, *headers], [*tools.cc, *tools.identity, *compile_flags, *link_flags]) as stale:
+        if stale:
+            print(f"peer: {shown(out)}", flush=True)
+            link_program(tools, [source], out, compile_flags, link_flags)
+    return True
+
+
+def build_bench(tools: Toolchain, out_dir: Path) -> None:
+    """The bench's driver, and every peer that can be had here."""
+    build_drivers(tools, [ROOT / "bench/driver.c"], out_dir)
+    for source in sorted((ROOT / "bench/peers").glob("*.c")):
+        build_peer(tools, source, out_dir)
 
 
 def build_check(tools: Toolchain, source: Path, out_dir: Path) -> Path:
@@ -318,7 +346,7 @@ def build_shipped(tools: Toolchain) -> None:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="native.py", description="Compile the C parts of gendriverd.")
-    parser.add_argument("what", choices=["shipped", "host", "drivers", "unit", "fuzz"])
+    parser.add_argument("what", choices=["shipped", "host", "drivers", "unit", "fuzz", "bench"])
     parser.add_argument("--out", type=Path, help="file (host) or directory (the others)")
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="release")
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
@@ -338,6 +366,8 @@ def main(arguments: Sequence[str]) -> int:
             build_host(tools, options.out.resolve())
         elif options.what == "drivers":
             build_drivers(tools, [source.resolve() for source in options.sources], options.out.resolve())
+        elif options.what == "bench":
+            build_bench(tools, options.out.resolve())
         elif options.what == "unit":
             run_unit_tests(tools, options.out.resolve())
         else:
