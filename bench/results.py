@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -49,7 +49,7 @@ class Results:
     rows: dict[tuple[str, str, str, X, str], Row] = field(default_factory=dict)
     left_out: list[dict[str, str]] = field(default_factory=list)
     _clock: float = field(default_factory=time.monotonic)
-    _began: str = field(default_factory=lambda: datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"))
+    _began: str = field(default_factory=lambda: dt.datetime.now(dt.UTC).isoformat(timespec="seconds"))
 
     def add(self, placement: str, system: str, workload: str, x: X, result: Mapping[str, float]) -> None:
         """One round of one cell."""

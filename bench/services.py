@@ -77,10 +77,12 @@ def daemon(bed: Bed) -> Iterator[Service]:
 @contextmanager
 def echo(bed: Bed) -> Iterator[Service]:
     """The raw echo: the ceiling."""
-    with tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as directory:
-        with child([str(bed.built / "echo"), f"{directory}/echo.sock"]) as process:
-            port = first_line(process, "peers/echo.c")
-            yield Service(f"tcp://127.0.0.1:{port}", f"unix:{directory}/echo.sock", (process.pid,))
+    with (
+        tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as directory,
+        child([str(bed.built / "echo"), f"{directory}/echo.sock"]) as process,
+    ):
+        port = first_line(process, "peers/echo.c")
+        yield Service(f"tcp://127.0.0.1:{port}", f"unix:{directory}/echo.sock", (process.pid,))
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def program(name: str) -> Callable[[Bed, Service], dict[str, object]]:
     return args
 
 
-def node(bed: Bed, service: Service) -> dict[str, object]:
+def node(_bed: Bed, service: Service) -> dict[str, object]:
     return {"node": Atom(service.name), "cookie": Atom("bench")}
 
 
