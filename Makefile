@@ -69,6 +69,7 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc $(NATIVE) bench --strict --out build/check/$$cc/bench; \
 		fi; \
 	done
+	$(PY) bench/bench.py --build
 	cd erlang && TERM=dumb rebar3 xref
 	cd erlang && TERM=dumb rebar3 dialyzer
 	cd erlang/gen_driver_tcp && $(MIX) format --check-formatted

@@ -1,23 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What /proc says of processes: CPU time, memory, threads. And on which CPUs what is started from here on runs."""
+"""What /proc says of processes: memory, threads. And on which CPUs what is started from here on runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def cpu_seconds(pids: Iterable[int]) -> float:
-    """User and system time of these processes so far."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
 
 
 def status(pid: int, key: str) -> int:

@@ -104,6 +104,13 @@ class Results:
         return "\n".join(lines)
 
 
+def append(path: Path, rows: list[Row]) -> None:
+    """Rows that others have measured, into a results.json that is there."""
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    whole["rows"] += rows
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
 def shown(row: Row | None) -> str:
     if row is None:
         return "-"

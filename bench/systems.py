@@ -16,7 +16,7 @@ from services import Bed, Service
 from vm import SystemTrouble, Vm
 
 CALLERS = (1, 16, 128, 1024)
-BYTES = tuple(64 * 4**power for power in range(11))  # 64 B .. 64 MiB
+BYTES = (64, 1024, 16384, 262144, 1048576, 4194304, 16777216, 67108864)
 MICROSECONDS = (10, 100, 1000)
 TRANSFER = 256 * 1024 * 1024
 LARGE = 1024 * 1024
@@ -57,6 +57,7 @@ class System:
     callers: int = 0  # how many the VM starts, where that is not x
     also: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # further clients of it, by workload
     open: Callable[[System, Bed, Vm], Opened] | None = None
+    required: bool = True  # in CI: what needs only C and Erlang
 
     def opened(self, bed: Bed, vm: Vm) -> Opened:
         return self.open(self, bed, vm) if self.open else VmClients(self, bed, vm)
@@ -90,7 +91,7 @@ class VmClients:
         kind, given = of_vm(workload, x)
         if self.system.callers and kind == "calls":
             given = self.system.callers
-        return numbers(self.vm.ask((Atom("run"), Atom(kind), names, given, warm, window)))
+        return numbers(self.vm.ask((Atom("run"), Atom(kind), names, given, warm, window, self.pids)))
 
     def close(self) -> None:
         for name in self._names.values():

@@ -2,27 +2,35 @@
 %% @doc Callers in closed loops, and what is counted while they call: the same for every system.
 %%
 %% Rates are counted over a window behind a warm-up, by a process of high priority; the callers go on until after it.
-%% Every answer is looked at: a wrong one ends the run.
+%% CPU time is that of the VM and of all that serves, over the same window. Every answer is looked at: a wrong one ends
+%% the run.
 -module(bench_load).
 
--export([calls/5, latency/5, repeated/5, casts/4, beside/6, slowest/6]).
+-export([serving/1, calls/5, latency/5, repeated/4, casts/4, beside/6, slowest/6]).
 -export_type([client/0, work/0, result/0]).
 
 -type client() :: {module(), bench_client:opened()}.
 -type work() :: {Command :: pos_integer(), Params :: term(), Wanted :: term()}.
 -type result() :: #{atom() => number()}.
+-record(moment, {at :: integer(), cpu :: number()}).
 
 -define(START, 60000).
 -define(STOP, 120000).
 -define(CASTS, 5000).           % ahead of one barrier: fewer than a client of ours lets wait
+
+%% @doc The processes of the operating system whose CPU time counts from here on, in runs of this process.
+-spec serving([non_neg_integer()]) -> ok.
+serving(Pids) ->
+    _ = put(?MODULE, Pids),
+    ok.
 
 %% @doc `Callers' of them: rate, and how many calls there were in all, with those outside the window.
 -spec calls(client(), work(), Callers :: pos_integer(), Warm :: pos_integer(), Window :: pos_integer()) -> result().
 calls(Client = {_, #{each := Each}}, Work, Callers, Warm, Window) ->
     Counter = counters:new(1, [write_concurrency]),
     Loop = fun(Module, Caller, Stop) -> count(Module, Caller, Work, Counter, Stop) end,
-    Rate = with_callers([{Client, Loop} || _ <- lists:seq(1, Callers)], fun() -> rate(Counter, Warm, Window) end),
-    #{rate => Rate * Each, count => counters:get(Counter, 1) * Each}.
+    Seen = with_callers([{Client, Loop} || _ <- lists:seq(1, Callers)], fun() -> rate(Counter, Warm, Window, Each) end),
+    Seen#{count => counters:get(Counter, 1) * Each}.
 
 %% @doc The same, and how long calls took.
 -spec latency(client(), work(), pos_integer(), pos_integer(), pos_integer()) -> result().
@@ -30,22 +38,21 @@ latency(Client, Work, Callers, Warm, Window) ->
     {Hist, Counter} = {bench_hist:new(), counters:new(1, [write_concurrency])},
     Open = atomics:new(1, []),
     Loop = timed(Work, Hist, Counter, Open),
-    Rate = with_callers([{Client, Loop} || _ <- lists:seq(1, Callers)],
-                        fun() -> opened(Open, Warm, fun() -> rate(Counter, 1, Window) end) end),
-    maps:merge(#{rate => Rate, count => counters:get(Counter, 1)}, percentiles(Hist)).
+    Seen = with_callers([{Client, Loop} || _ <- lists:seq(1, Callers)],
+                        fun() -> opened(Open, Warm, fun() -> rate(Counter, 0, Window, 1) end) end),
+    maps:merge(Seen, percentiles(Hist)).
 
 percentiles(Hist) ->
     [P50, P99, P999] = bench_hist:quantiles(Hist, [0.5, 0.99, 0.999]),
     #{p50 => P50, p99 => P99, p999 => P999}.
 
-%% @doc One caller, whole calls for at least `Window': for those that take long. How many a second.
--spec repeated(client(), work(), Least :: pos_integer(), Warm :: pos_integer(), Window :: pos_integer()) -> result().
-repeated(Client, Work, Least, _Warm, Window) ->
-    alone(Client, fun(Module, Caller) ->
+%% @doc One caller, whole calls for at least `Window', and `Least' of them: for those that take long.
+-spec repeated(client(), work(), Least :: pos_integer(), Window :: pos_integer()) -> result().
+repeated(Client, Work, Least, Window) ->
+    alone(Client, fun(Module, Caller, Pids) ->
         ok = called(Module, Caller, Work),
-        Began = now_ns(),
-        Count = repeat(Module, Caller, Work, Least, Began + Window * 1000000, 0),
-        #{rate => Count * 1.0e9 / (now_ns() - Began), count => Count + 1}
+        Began = moment(Pids),
+        since(Began, repeat(Module, Caller, Work, Least, Began#moment.at + Window * 1000000, 0), Pids)
     end).
 
 repeat(Module, Caller, Work, Least, End, Count) ->
@@ -59,12 +66,11 @@ repeat(Module, Caller, Work, Least, End, Count) ->
 %% @doc One process casts; a call that counts what has run tells when all of them have.
 -spec casts(client(), work(), Count :: work(), Window :: pos_integer()) -> result().
 casts(Client, Work, {Command, Params, _}, Window) ->
-    alone(Client, fun(Module, Caller) ->
+    alone(Client, fun(Module, Caller, Pids) ->
         {ok, Before} = Module:call(Caller, Command, Params),
-        Began = now_ns(),
+        Began = moment(Pids),
         Ask = fun() -> {ok, Ran} = Module:call(Caller, Command, Params), Ran - Before end,
-        Count = cast_until(Module, Caller, Work, Ask, Began + Window * 1000000, 0),
-        #{rate => Count * 1.0e9 / (now_ns() - Began), count => Count}
+        since(Began, cast_until(Module, Caller, Work, Ask, Began#moment.at + Window * 1000000, 0), Pids)
     end).
 
 cast_until(Module, Caller, Work = {Command, Params, _}, Ask, End, Sent) ->
@@ -91,9 +97,9 @@ beside(Client, Small, Large, Callers, Warm, Window) ->
     Open = atomics:new(1, []),
     Loop = timed(Small, Hist, Counter, Open),
     Others = other(Large, Big),
-    Rate = with_callers(Others ++ [{Client, Loop} || _ <- lists:seq(1, Callers)],
-                        fun() -> opened(Open, Warm, fun() -> rate(Big, 1, Window) end) end),
-    maps:merge(#{large => Rate, count => counters:get(Counter, 1)}, percentiles(Hist)).
+    #{rate := Rate} = with_callers(Others ++ [{Client, Loop} || _ <- lists:seq(1, Callers)],
+                                   fun() -> opened(Open, Warm, fun() -> rate(Big, 0, Window, 1) end) end),
+    maps:merge(case Large of none -> #{}; _ -> #{large => Rate} end, percentiles(Hist)).
 
 other(none, _Counter) -> [];
 other({Client, Fun}, Counter) when is_function(Fun) ->
@@ -118,9 +124,8 @@ slowest(Client, Elsewhere, Work, Small, Warm, Window) ->
     Slow = fun(Module, Caller, Stop) -> unlooked(Module, Caller, Work, Stop) end,
     _ = with_callers([{Client, Slow}, {Client, timed(Small, Same, Counter, Open)},
                       {Elsewhere, timed(Small, Other, Counter, Open)}],
-                     fun() -> opened(Open, Warm, fun() -> rate(Counter, 1, Window) end) end),
-    #{same => bench_hist:max(Same) / 1000, other => bench_hist:max(Other) / 1000,
-      count => counters:get(Counter, 1)}.
+                     fun() -> opened(Open, Warm, fun() -> wait(Window) end) end),
+    #{same => bench_hist:max(Same) / 1000, other => bench_hist:max(Other) / 1000}.
 
 unlooked(Module, Caller, Work = {Command, Params, _}, Stop) ->
     case is_stopped(Stop) of
@@ -168,12 +173,23 @@ is_stopped(Stop) ->
 
 %%% Windows
 
-rate(Counter, Warm, Window) ->
+rate(Counter, Warm, Window, Each) ->
     wait(Warm),
-    {Count, Began} = {counters:get(Counter, 1), now_ns()},
+    Pids = get(?MODULE),
+    {Count, Began} = {counters:get(Counter, 1), moment(Pids)},
     wait(Window),
-    {Now, Ended} = {counters:get(Counter, 1), now_ns()},
-    (Now - Count) * 1.0e9 / (Ended - Began).
+    since(Began, (counters:get(Counter, 1) - Count) * Each, Pids).
+
+moment(Pids) ->
+    Cpu = lists:sum([bench_cpu:micros(Pid) || Pid <- Pids]),
+    #moment{at = now_ns(), cpu = Cpu}.
+
+%% A second, and of CPU a request.
+since(#moment{at = Began, cpu = Before}, Count, Pids) ->
+    Ended = now_ns(),
+    Spent = (moment(Pids))#moment.cpu - Before,
+    maps:merge(#{rate => Count * 1.0e9 / (Ended - Began)},
+               case Count of 0 -> #{}; _ -> #{cpu => Spent / Count} end).
 
 opened(Open, Warm, Fun) ->
     wait(Warm),
@@ -233,9 +249,10 @@ gone({Pid, Monitor}) ->
 
 %% One caller, in a process of its own, which measures itself.
 alone({Module, #{system := System}}, Fun) ->
+    Pids = get(?MODULE),
     {Pid, Monitor} = spawn_monitor(fun() ->
         Caller = Module:caller(System),
-        Result = Fun(Module, Caller),
+        Result = Fun(Module, Caller, Pids),
         Module:leave(Caller),
         exit({result, Result})
     end),

@@ -1,7 +1,7 @@
 %% SPDX-License-Identifier: MIT
 %% @doc The load generator's VM: reads one Erlang term a line, does it, and answers with one line: "= " and a JSON object.
 %%
-%% `{open, Name, Module, Args}' · `{check, Name, Words}' · `{run, Workload, Names, X, Warm, Window}' · `{close, Name}' ·
+%% `{open, Name, Module, Args}' · `{check, Name, Words}' · `{run, Workload, Names, X, Warm, Window, Pids}' · `{close, Name}' ·
 %% `about'. Whatever else appears on standard output is a log.
 -module(bench_main).
 
@@ -57,7 +57,8 @@ handle({check, Name, Words}, Clients) ->
     lists:foreach(fun(Word) -> check(Word, Module, Caller) end, Words),
     _ = Module:leave(Caller),
     {#{}, Clients};
-handle({run, Workload, Names, X, Warm, Window}, Clients) ->
+handle({run, Workload, Names, X, Warm, Window, Pids}, Clients) ->
+    ok = bench_load:serving(tuple_to_list(Pids)),
     {run(Workload, [maps:get(Name, Clients) || Name <- Names], X, Warm, Window), Clients}.
 
 %%% Right answers
@@ -84,8 +85,8 @@ run(calls, [Client], Callers, Warm, Window) ->
     bench_load:calls(Client, ?SMALL, Callers, Warm, Window);
 run(casts, [Client], _, _, Window) ->
     bench_load:casts(Client, ?SMALL, {?COUNT, [], none}, Window);
-run(payload, [Client], Bytes, Warm, Window) ->
-    Result = bench_load:repeated(Client, echo(Bytes), 3, Warm, Window),
+run(payload, [Client], Bytes, _, Window) ->
+    Result = bench_load:repeated(Client, echo(Bytes), 3, Window),
     Result#{throughput => maps:get(rate, Result) * Bytes / 1.0e6};
 run(cpu, [Client], Micros, Warm, Window) ->
     bench_load:calls(Client, {?SPIN, Micros, {ok, Micros}}, 16, Warm, Window);
@@ -99,11 +100,11 @@ run(parts, [Client, _], 0, Warm, Window) ->
     bench_load:beside(Client, ?SMALL, none, 1, Warm, Window);
 run(parts, [Client, Elsewhere], Bytes, Warm, Window) ->
     Stream = fun(Of) -> bench_gd:parts(Of, ?PARTS, {?PART, Bytes div ?PART}) end,
-    Result = bench_load:beside(Client, ?SMALL, {Elsewhere, Stream}, 1, Warm, Window),
-    maps:put(throughput, maps:get(large, Result) * ?PART / 1.0e6, Result).
+    #{large := Parts} = Result = bench_load:beside(Client, ?SMALL, {Elsewhere, Stream}, 1, Warm, Window),
+    Result#{throughput => Parts * ?PART / 1.0e6}.
 
 echo(Bytes) ->
-    {?ECHO, rand:bytes(Bytes), {bytes, Bytes}}.
+    {?ECHO, binary:copy(rand:bytes(64), Bytes div 64), {bytes, Bytes}}.
 
 %%% JSON: flat objects of numbers, texts and lists of integers
 

@@ -272,35 +272,29 @@ watch(struct conn *c, bool for_room)
 	c->waits = for_room;
 }
 
-/* 1: all is out. 0: no room. -1: the peer is gone. */
-static int
-send_some(int fd, const unsigned char **at, size_t *size)
-{
-	while (*size > 0) {
-		ssize_t sent = send(fd, *at, *size, MSG_NOSIGNAL);
-
-		if (sent < 0)
-			return errno == EAGAIN ? 0 : -1;
-		*at += sent;
-		*size -= (size_t)sent;
-	}
-	return 1;
-}
-
+/* What is in `out`, and behind it in the same send what is raw. 1: all is out. 0: no room. -1: the peer is gone. */
 static int
 flush(struct conn *c)
 {
-	const unsigned char *at = c->out + c->out_at;
-	size_t left = c->out_len - c->out_at;
-	int done = send_some(c->fd, &at, &left);
+	while (c->out_at < c->out_len || c->raw_len > 0) {
+		struct iovec both[2] = {
+			{ c->out + c->out_at, c->out_len - c->out_at }, { (void *)(uintptr_t)c->raw, c->raw_len },
+		};
+		struct msghdr message = { .msg_iov = both, .msg_iovlen = 2 };
+		ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
 
-	c->out_at = c->out_len - left;
-	if (done != 1)
-		return done;
+		if (sent < 0)
+			return errno == EAGAIN ? 0 : -1;
+		size_t first = (size_t)sent < both[0].iov_len ? (size_t)sent : both[0].iov_len;
+		c->out_at += first;
+		if ((size_t)sent > first) {
+			c->raw_len -= (size_t)sent - first;
+			c->raw += (size_t)sent - first;
+		}
+	}
 	c->out_at = c->out_len = 0;
-	if (c->raw != NULL && (done = send_some(c->fd, &c->raw, &c->raw_len)) == 1)
-		c->raw = NULL;
-	return done;
+	c->raw = NULL;
+	return 1;
 }
 
 static void
