@@ -153,10 +153,10 @@ prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on P
 prop-short: ## the same on 500
 	$(MAKE) prop PROP_CASES=500
 
-bench: $(VENV)/.dev ## gendriverd beside its alternatives, on one CPU and on two: half an hour; BENCH="--workloads calls": other arguments
+bench: setup-test $(VENV)/.dev ## gendriverd beside its alternatives, on one CPU and on two: half an hour; BENCH="--workloads calls": other arguments
 	$(PY) bench/bench.py $(BENCH)
 
-bench-short: $(VENV)/.dev ## whether all of it runs: a minute and a half
+bench-short: setup-test $(VENV)/.dev ## whether all of it runs: a minute and a half
 	$(PY) bench/bench.py --short $(BENCH)
 
 install: ## how to install it

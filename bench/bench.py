@@ -105,8 +105,7 @@ class Run:
                 self.close()
 
     def close(self) -> None:
-        for held in self.idle.values():
-            held.close()
+        self.alone()
         for _, opened in self.there.values():
             opened.close()
 
@@ -120,22 +119,33 @@ class Run:
                 for system, opened in list(now):
                     if not self.cell(system, opened, workload, x):
                         now.remove((system, opened))
+        self.alone()
+
+    def alone(self) -> None:
+        """No idle connections any more."""
         for held in self.idle.values():
             held.close()
+        self.idle.clear()
 
     def cell(self, system: System, opened: Opened, workload: str, x: int) -> bool:
         """One system, one x, one round. False when it has broken."""
         window = self.plan.window(workload)
         try:
             if workload == "idle connections":
-                self.idle.setdefault(system.name, Idle(opened.service.tcp)).grow(x)
-            result = opened.run(workload, x, max(5, min(200, window // 5)), window)
+                self.crowd(system, opened, x)
+            result = opened.run(workload, x, max(5, min(200, window // 5)), window) | observed(opened)
         except (SystemTrouble, OSError) as trouble:
             self.results.drop(self.placement, system.name, workload, x)
             self.missed(system.name, f"{workload} {x}", str(trouble))
             return False
-        self.results.add(self.placement, system.name, workload, x, result | observed(opened))
+        self.results.add(self.placement, system.name, workload, x, result)
         return True
+
+    def crowd(self, system: System, opened: Opened, count: int) -> None:
+        """Idle connections to this system; they stay until the workload is over."""
+        if system.name not in self.idle:
+            self.idle[system.name] = Idle(opened.service.tcp)
+        self.idle[system.name].grow(count)
 
     def missed(self, system: str, workload: str, reason: str) -> None:
         print(f"{self.placement}: {system} left out{': ' if workload else ''}{workload}: {reason}", flush=True)
@@ -222,8 +232,10 @@ def main(arguments: Sequence[str]) -> int:
     results = Results({"gendriverd": __version__, "python": platform.python_version()}, plan.short)
     path = plan.out / "results.json"
     for placement in plan.placements:
-        Run(plan, results, placement).everything(built, ebin)
-        results.write(path)
+        try:
+            Run(plan, results, placement).everything(built, ebin)
+        finally:
+            results.write(path)
     print(f"\n{results.tables()}\n\n{path}")
     for about in results.left_out:
         print(f"left out: {', '.join(filter(None, about.values()))}")

@@ -35,16 +35,18 @@ class Vm:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **env}
         )
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._read, name="VM", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="VM", daemon=True)
+        self._reader.start()
         self.about = self.ask(Atom("about"))
 
     def _read(self) -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("= "):
-                self._lines.put(line[2:])
-            else:
-                sys.stderr.write(f"  VM: {line}")
+        with self.process.stdout as lines:
+            for line in lines:
+                if line.startswith("= "):
+                    self._lines.put(line[2:])
+                else:
+                    sys.stderr.write(f"  VM: {line}")
         self._lines.put("")
 
     def ask(self, request: object, seconds: float = 240.0) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class Vm:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._reader.join()
 
 
 @contextmanager

@@ -201,7 +201,7 @@ opened(Open, Warm, Fun) ->
 %% A caller that dies ends the wait.
 wait(Milliseconds) ->
     receive
-        {'DOWN', _, process, _, Reason} -> error({caller, Reason})
+        {'DOWN', Monitor, process, Pid, Reason} -> died(Monitor, Pid, Reason)
     after Milliseconds ->
         ok
     end.
@@ -218,11 +218,22 @@ with_callers(Loops, Fun) ->
         lists:foreach(fun ready/1, Callers),
         lists:foreach(fun({Pid, _}) -> Pid ! go end, Callers),
         Fun()
+    of
+        Result ->
+            [] = ended(Callers, Stop),
+            Result
+    catch
+        throw:{caller, Reason} ->
+            _ = ended(Callers, Stop),
+            error({caller, Reason})
     after
-        ok = atomics:put(Stop, 1, 1),
-        _ = process_flag(priority, Before),
-        lists:foreach(fun gone/1, Callers)
+        process_flag(priority, Before)
     end.
+
+%% Why any of them died.
+ended(Callers, Stop) ->
+    ok = atomics:put(Stop, 1, 1),
+    [Reason || Caller <- Callers, Reason <- [gone(Caller)], Reason =/= normal].
 
 caller(Runner, {Module, #{system := System}}, Loop, Stop) ->
     Caller = Module:caller(System),
@@ -234,17 +245,22 @@ caller(Runner, {Module, #{system := System}}, Loop, Stop) ->
 ready({Pid, Monitor}) ->
     receive
         {ready, Pid} -> ok;
-        {'DOWN', Monitor, process, Pid, Reason} -> error({caller, Reason})
-    after ?START -> error(caller_not_ready)
+        {'DOWN', Monitor, process, Pid, Reason} -> died(Monitor, Pid, Reason)
+    after ?START -> throw({caller, not_ready})
     end.
 
+%% It is still to be seen by `gone/1'.
+died(Monitor, Pid, Reason) ->
+    self() ! {'DOWN', Monitor, process, Pid, Reason},
+    throw({caller, Reason}).
+
 gone({Pid, Monitor}) ->
+    Pid ! go,                           % where some never began
     receive
-        {'DOWN', Monitor, process, Pid, normal} -> ok;
-        {'DOWN', Monitor, process, Pid, Reason} -> error({caller, Reason})
+        {'DOWN', Monitor, process, Pid, Reason} -> Reason
     after ?STOP ->
         exit(Pid, kill),
-        error(caller_hangs)
+        hangs
     end.
 
 %% One caller, in a process of its own, which measures itself.
