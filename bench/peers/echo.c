@@ -12,14 +12,12 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "etf.h"
+#include "frames.h"
 #include "../work.h"
 
 #define READ_ROOM (256 * 1024)
@@ -30,128 +28,13 @@ struct conn {
 	int fd;
 	bool greeted;			/* hello was answered */
 	bool waits;			/* for room in the socket */
-	unsigned char *in, *out;
-	size_t in_len, in_room, in_at;	/* in_at: what was answered */
-	size_t out_len, out_room, out_at;
+	struct bytes in, out;		/* in.at: what was answered; out.at: what was sent */
 	const unsigned char *raw;	/* within `in`: goes out behind `out`, before anything else is looked at */
 	size_t raw_len;
 };
 
 static int poller;
 static long long sums;
-
-static void
-die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static unsigned char *
-room(unsigned char *buf, size_t *have, size_t need)
-{
-	if (need <= *have)
-		return buf;
-	*have = need > 2 * *have ? need : 2 * *have;
-	if ((buf = realloc(buf, *have)) == NULL)
-		die("realloc");
-	return buf;
-}
-
-/* A frame around `size` bytes of which `given` are at hand; the others follow as c->raw. */
-static void
-put_frame(struct conn *c, const unsigned char *data, size_t given, size_t size)
-{
-	c->out = room(c->out, &c->out_room, c->out_len + given + 4);
-	unsigned char *p = c->out + c->out_len;
-
-	p[0] = (unsigned char)(size >> 24), p[1] = (unsigned char)(size >> 16);
-	p[2] = (unsigned char)(size >> 8), p[3] = (unsigned char)size;
-	memcpy(p + 4, data, given);
-	c->out_len += given + 4;
-}
-
-static size_t
-put_atom(unsigned char *p, const char *name)
-{
-	size_t size = strlen(name);
-
-	p[0] = 119;
-	p[1] = (unsigned char)size;
-	memcpy(p + 2, name, size);
-	return size + 2;
-}
-
-static size_t
-put_binary(unsigned char *p, const char *data, size_t size)
-{
-	p[0] = 109, p[1] = 0, p[2] = 0, p[3] = 0, p[4] = (unsigned char)size;
-	memcpy(p + 5, data, size);
-	return size + 5;
-}
-
-static size_t
-put_pair(unsigned char *p, const char *key, int64_t value)
-{
-	size_t size = put_atom(p, key);
-
-	return size + etf_put_int(p + size, value);
-}
-
-static void
-greet(struct conn *c)
-{
-	unsigned char f[256];
-	size_t n = 0;
-
-	f[n++] = 131, f[n++] = 104, f[n++] = 3;
-	n += put_atom(f + n, "gen_driver");
-	n += etf_put_int(f + n, 1);
-	f[n++] = 116, f[n++] = 0, f[n++] = 0, f[n++] = 0, f[n++] = 3;
-	n += put_atom(f + n, "server"), n += put_binary(f + n, "echo", 4);
-	n += put_atom(f + n, "auth"), n += put_atom(f + n, "none");
-	n += put_atom(f + n, "nonce"), n += put_binary(f + n, "00000000000000000000000000000000", 32);
-	put_frame(c, f, n, n);
-}
-
-static void
-welcome(struct conn *c)
-{
-	static const struct { const char *key; int value; } limits[] = {
-		{ "frame", 1 << 30 }, { "depth", 256 }, { "terms", 1000000 }, { "bignum", 4096 },
-		{ "in_flight", 4096 }, { "in_flight_bytes", 1 << 30 },
-	};
-	unsigned char f[512];
-	size_t n = 0;
-
-	f[n++] = 131, f[n++] = 104, f[n++] = 3;
-	n += put_atom(f + n, "welcome");
-	n += etf_put_int(f + n, 1);
-	f[n++] = 116, f[n++] = 0, f[n++] = 0, f[n++] = 0, f[n++] = 7;
-	n += put_atom(f + n, "instance"), n += put_binary(f + n, "work", 4);
-	n += put_pair(f + n, "generation", 1);
-	n += put_pair(f + n, "threads", 1);
-	n += put_atom(f + n, "commands"), f[n++] = 116, memset(f + n, 0, 4), n += 4;
-	n += put_atom(f + n, "atoms"), f[n++] = 106;
-	n += put_atom(f + n, "limits"), f[n++] = 116, memset(f + n, 0, 3), n += 3, f[n++] = 6;
-	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++)
-		n += put_pair(f + n, limits[i].key, limits[i].value);
-	n += put_atom(f + n, "last_exit"), n += put_atom(f + n, "none");
-	put_frame(c, f, n, n);
-}
-
-/* {reply, Id, {ok, ..}}, up to the last term. */
-static size_t
-reply_head(unsigned char *f, const unsigned char *id, size_t id_size)
-{
-	static const unsigned char before[] = { 131, 104, 3, 119, 5, 'r', 'e', 'p', 'l', 'y' };
-	static const unsigned char after[] = { 104, 2, 119, 2, 'o', 'k' };
-
-	memcpy(f, before, sizeof(before));
-	memcpy(f + sizeof(before), id, id_size);
-	memcpy(f + sizeof(before) + id_size, after, sizeof(after));
-	return sizeof(before) + id_size + sizeof(after);
-}
 
 /* How long the term of an echo is: to the end, but for options behind it, where only a binary can be told. */
 static size_t
@@ -191,14 +74,12 @@ answer(struct conn *c, int arity, const unsigned char *at, const unsigned char *
 	if (cmd == ECHO) {
 		size_t size = term_size(arity, at, end);
 
-		put_frame(c, f, n, n + size);
+		put_frame(&c->out, f, n, n + size);
 		if (size >= LARGE) {
 			c->raw = at;
 			c->raw_len = size;
 		} else {
-			c->out = room(c->out, &c->out_room, c->out_len + size);
-			memcpy(c->out + c->out_len, at, size);
-			c->out_len += size;
+			put_bytes(&c->out, at, size);
 		}
 		return;
 	}
@@ -209,7 +90,7 @@ answer(struct conn *c, int arity, const unsigned char *at, const unsigned char *
 	else
 		value = spent(at, cmd);
 	n += etf_put_int(f + n, value);
-	put_frame(c, f, n, n);
+	put_frame(&c->out, f, n, n);
 }
 
 static void
@@ -221,7 +102,7 @@ pong(struct conn *c, const unsigned char *id, const unsigned char *end)
 
 	memcpy(f, head, sizeof(head));
 	memcpy(f + sizeof(head), id, size);
-	put_frame(c, f, sizeof(head) + size, sizeof(head) + size);
+	put_frame(&c->out, f, sizeof(head) + size, sizeof(head) + size);
 }
 
 /* One whole frame, its length and version byte cut off. */
@@ -237,7 +118,7 @@ take(struct conn *c, const unsigned char *at, const unsigned char *end)
 		die("echo: a frame that is no tuple of an atom");
 	if (!c->greeted) {
 		c->greeted = true;
-		welcome(c);
+		welcome(&c->out);
 	} else if (size == 4 && memcmp(name, "call", 4) == 0) {
 		answer(c, arity, at, end);
 	} else if (size == 4 && memcmp(name, "cast", 4) == 0) {
@@ -251,13 +132,13 @@ take(struct conn *c, const unsigned char *at, const unsigned char *end)
 static void
 take_all(struct conn *c)
 {
-	while (c->raw == NULL && c->in_len - c->in_at >= 4) {
-		const unsigned char *p = c->in + c->in_at;
+	while (c->raw == NULL && c->in.len - c->in.at >= 4) {
+		const unsigned char *p = c->in.data + c->in.at;
 		size_t size = etf_u32(p);
 
-		if (c->in_len - c->in_at - 4 < size)
+		if (c->in.len - c->in.at - 4 < size)
 			break;
-		c->in_at += 4 + size;
+		c->in.at += 4 + size;
 		take(c, p + 5, p + 4 + size);
 	}
 }
@@ -276,9 +157,9 @@ watch(struct conn *c, bool for_room)
 static int
 flush(struct conn *c)
 {
-	while (c->out_at < c->out_len || c->raw_len > 0) {
+	while (c->out.at < c->out.len || c->raw_len > 0) {
 		struct iovec both[2] = {
-			{ c->out + c->out_at, c->out_len - c->out_at }, { (void *)(uintptr_t)c->raw, c->raw_len },
+			{ c->out.data + c->out.at, c->out.len - c->out.at }, { (void *)(uintptr_t)c->raw, c->raw_len },
 		};
 		struct msghdr message = { .msg_iov = both, .msg_iovlen = 2 };
 		ssize_t sent = sendmsg(c->fd, &message, MSG_NOSIGNAL);
@@ -286,13 +167,13 @@ flush(struct conn *c)
 		if (sent < 0)
 			return errno == EAGAIN ? 0 : -1;
 		size_t first = (size_t)sent < both[0].iov_len ? (size_t)sent : both[0].iov_len;
-		c->out_at += first;
+		c->out.at += first;
 		if ((size_t)sent > first) {
 			c->raw_len -= (size_t)sent - first;
 			c->raw += (size_t)sent - first;
 		}
 	}
-	c->out_at = c->out_len = 0;
+	c->out.at = c->out.len = 0;
 	c->raw = NULL;
 	return 1;
 }
@@ -301,8 +182,8 @@ static void
 drop(struct conn *c)
 {
 	close(c->fd);
-	free(c->in);
-	free(c->out);
+	free(c->in.data);
+	free(c->out.data);
 	free(c);
 }
 
@@ -316,12 +197,12 @@ go_on(struct conn *c)
 		take_all(c);
 		if ((done = flush(c)) < 0)
 			return -1;
-	} while (done == 1 && c->in_len - c->in_at >= 4 && c->in_len - c->in_at - 4 >= etf_u32(c->in + c->in_at));
+	} while (done == 1 && c->in.len - c->in.at >= 4 && c->in.len - c->in.at - 4 >= etf_u32(c->in.data + c->in.at));
 	watch(c, done == 0);
-	if (done == 1 && c->in_at > 0) {
-		memmove(c->in, c->in + c->in_at, c->in_len - c->in_at);
-		c->in_len -= c->in_at;
-		c->in_at = 0;
+	if (done == 1 && c->in.at > 0) {
+		memmove(c->in.data, c->in.data + c->in.at, c->in.len - c->in.at);
+		c->in.len -= c->in.at;
+		c->in.at = 0;
 	}
 	return 0;
 }
@@ -331,15 +212,15 @@ receive(struct conn *c)
 {
 	size_t want = READ_ROOM;
 
-	if (c->in_len >= 4 && etf_u32(c->in) + 4 > c->in_len + want)
-		want = etf_u32(c->in) + 4 - c->in_len;
-	c->in = room(c->in, &c->in_room, c->in_len + want);
-	ssize_t got = recv(c->fd, c->in + c->in_len, c->in_room - c->in_len, 0);
+	if (c->in.len >= 4 && etf_u32(c->in.data) + 4 > c->in.len + want)
+		want = etf_u32(c->in.data) + 4 - c->in.len;
+	make_room(&c->in, want);
+	ssize_t got = recv(c->fd, c->in.data + c->in.len, c->in.room - c->in.len, 0);
 	if (got < 0)
 		return errno == EAGAIN ? 0 : -1;
 	if (got == 0)
 		return -1;
-	c->in_len += (size_t)got;
+	c->in.len += (size_t)got;
 	return go_on(c);
 }
 
@@ -355,7 +236,7 @@ accept_one(int listener)
 	struct epoll_event event = { .events = EPOLLIN, .data.ptr = c };
 	if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event) != 0)
 		die("epoll_ctl");
-	greet(c);
+	greet(&c->out);
 	if (flush(c) < 0)
 		drop(c);
 }
