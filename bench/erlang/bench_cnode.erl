@@ -11,7 +11,7 @@
 -spec open(map()) -> bench_client:opened().
 open(#{node := Node, cookie := Cookie}) ->
     ok = application:set_env(kernel, inet_dist_use_interface, {127, 0, 0, 1}),
-    case is_alive() of
+    _ = case is_alive() of
         true -> ok;
         false -> {ok, _} = net_kernel:start('bench_vm@127.0.0.1', #{name_domain => longnames})
     end,

@@ -250,6 +250,7 @@ ready({Pid, Monitor}) ->
     end.
 
 %% It is still to be seen by `gone/1'.
+-spec died(reference(), pid(), term()) -> no_return().
 died(Monitor, Pid, Reason) ->
     self() ! {'DOWN', Monitor, process, Pid, Reason},
     throw({caller, Reason}).
@@ -265,16 +266,18 @@ gone({Pid, Monitor}) ->
 
 %% One caller, in a process of its own, which measures itself.
 alone({Module, #{system := System}}, Fun) ->
-    Pids = get(?MODULE),
+    {Runner, Pids} = {self(), get(?MODULE)},
     {Pid, Monitor} = spawn_monitor(fun() ->
         Caller = Module:caller(System),
-        Result = Fun(Module, Caller, Pids),
-        Module:leave(Caller),
-        exit({result, Result})
+        Runner ! {result, self(), Fun(Module, Caller, Pids)},
+        Module:leave(Caller)
     end),
     receive
-        {'DOWN', Monitor, process, Pid, {result, Result}} -> Result;
-        {'DOWN', Monitor, process, Pid, Reason} -> error({caller, Reason})
+        {result, Pid, Result} ->
+            normal = gone({Pid, Monitor}),
+            Result;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            error({caller, Reason})
     after ?STOP ->
         exit(Pid, kill),
         error(caller_hangs)
