@@ -14,7 +14,9 @@ import pytest
 
 from gendriverd.etf import Atom
 from results import Results, append
-from systems import SYSTEMS
+from rounds import Plan, Run
+from services import Service
+from systems import SYSTEMS, System
 from tests.system.conftest import ROOT, Runtime
 from vm import SystemTrouble, Vm, running_vm
 
@@ -129,6 +131,49 @@ def test_the_two_sides_of_a_run_become_rows_of_their_own() -> None:
     }
     results.drop("free", "one", "mixed times", 90)
     assert not results.rows
+
+
+class Told:
+    """A system that writes down when it is run, and breaks when it is told to."""
+
+    pids: tuple[int, ...] = ()
+    service = Service()
+
+    def __init__(self, name: str, log: list[tuple[str, int]], breaks_at: int = 0) -> None:
+        self.name, self.log, self.breaks_at = name, log, breaks_at
+
+    def check(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def run(self, workload: str, x: int, warm: int, window: int) -> dict[str, float]:
+        self.log.append((self.name, x))
+        if len(self.log) == self.breaks_at:
+            raise SystemTrouble("broken")
+        return {"rate": 1.0}
+
+
+def rounds(tmp_path: Path, breaks_at: int) -> tuple[list[tuple[str, int]], Results]:
+    log: list[tuple[str, int]] = []
+    plan = Plan(2, 1, ("a", "b"), ("calls",), ("free",), tmp_path, short=False)
+    run = Run(plan, Results({}, short=False), "free")
+    for name, xs in (("a", (1, 16)), ("b", (1,))):
+        run.there[name] = (System(name, {"calls": xs}), Told(name, log, breaks_at if name == "a" else 0))
+    run.workload("calls")
+    return log, run.results
+
+
+def test_a_round_goes_through_all_systems_before_the_next(tmp_path: Path) -> None:
+    log, results = rounds(tmp_path, 0)
+    assert log == [("a", 1), ("b", 1), ("a", 1), ("b", 1), ("a", 16), ("a", 16)]
+    assert results.rows["free", "b", "calls", 1, "rate"]["rounds"] == [1.0, 1.0]
+
+
+def test_a_system_that_breaks_is_left_out_of_that_cell_and_of_no_other(tmp_path: Path) -> None:
+    log, results = rounds(tmp_path, 3)
+    assert log == [("a", 1), ("b", 1), ("a", 1), ("b", 1), ("a", 16), ("a", 16)]
+    assert {key[1:4] for key in results.rows} == {("b", "calls", 1), ("a", "calls", 16)}
+    assert [about["reason"] for about in results.left_out] == ["broken"]
 
 
 def test_no_two_systems_have_one_name() -> None:
