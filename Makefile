@@ -28,7 +28,7 @@ BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,7 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers $(EXAMPLES); \
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers/test $(TEST_DRIVERS); \
 			CC=$$cc $(NATIVE) unit --strict --out build/check/$$cc/unit_c; \
+			CC=$$cc PYTHONPATH=scripts $(PY) bench/compiled.py build/check/$$cc/bench; \
 		fi; \
 	done
 	cd erlang && TERM=dumb rebar3 xref
@@ -149,6 +150,9 @@ prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on P
 
 prop-short: ## the same on 500
 	$(MAKE) prop PROP_CASES=500
+
+bench-alone: $(VENV)/.runtime ## the host alone, under a load generator in C, beside the same loop with no pool: minutes
+	$(PY) bench/alone.py
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The C programs of the suite, compiled into build/bench when their sources have changed.
+
+Run by itself: all of them, into the directory named, for make check.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import native
+
+BENCH = native.ROOT / "bench"
+BUILT = native.ROOT / "build" / "bench"
+OF_THE_HOST = ("etf.c", "envelope.c", "frame.c", "term_get.c", "term_put.c")
+
+
+def program(name: str, sources: list[Path], directory: Path = BUILT) -> Path:
+    """Compiled with the host's own flags, or a comparison would be one of compilers."""
+    tools = replace(native.Toolchain(native.find_compiler()), strict=True)
+    flags = ["-D_GNU_SOURCE", f"-I{native.HOST}", f"-I{BENCH}"]
+    out = directory / name
+    inputs = [*sources, *BENCH.glob("*.h"), *native.HOST.glob("*.h"), *native.INCLUDE.glob("**/*.h")]
+    with native.once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
+        if stale:
+            native.link_program(tools, sources, out, flags)
+    return out
+
+
+def load(directory: Path = BUILT) -> Path:
+    return program("load", [BENCH / "load.c"], directory)
+
+
+def loop(directory: Path = BUILT) -> Path:
+    return program("loop", [BENCH / "peers/loop.c", *(native.HOST / name for name in OF_THE_HOST)], directory)
+
+
+def host() -> Path:
+    """The host as it is shipped; or, as everywhere, the one that $GENDRIVERD_HOST names."""
+    if named := os.environ.get("GENDRIVERD_HOST"):
+        return Path(named).absolute()
+    out = native.BIN / "gendriver-host"
+    native.build_host(native.Toolchain(native.find_compiler()), out)
+    return out
+
+
+def driver(name: str) -> Path:
+    """One of the examples."""
+    native.build_drivers(native.Toolchain(native.find_compiler()), [native.ROOT / "examples" / name], BUILT / "drivers")
+    return BUILT / "drivers" / f"{name}.so"
+
+
+if __name__ == "__main__":
+    for build in (load, loop):
+        build(Path(sys.argv[1]).absolute())
