@@ -28,7 +28,7 @@ BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone counts counts-write counts-records install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -153,6 +153,15 @@ prop-short: ## the same on 500
 
 bench-alone: $(VENV)/.runtime ## the host alone, under a load generator in C, beside the same loop with no pool: minutes
 	$(PY) bench/alone.py
+
+counts: setup-test $(VENV)/.dev build ## instructions and system calls a request in the host, held to bench/counts.toml: a minute at most
+	$(PY) bench/counts.py
+
+counts-write: setup-test $(VENV)/.dev build ## measure them three times, and write that budget anew
+	$(PY) bench/counts.py --write
+
+counts-records: setup-test $(VENV)/.dev build ## what of the instructions is for the recorder and statistics
+	$(PY) bench/counts.py --records
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

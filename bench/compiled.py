@@ -15,6 +15,7 @@ import native
 
 BENCH = native.ROOT / "bench"
 BUILT = native.ROOT / "build" / "bench"
+RECORDING = ("stats_add", "slot_set", "slot_done", "slot_check", "recorder_loop")
 OF_THE_HOST = ("etf.c", "envelope.c", "frame.c", "term_get.c", "term_put.c")
 
 
@@ -44,6 +45,20 @@ def host() -> Path:
         return Path(named).absolute()
     out = native.BIN / "gendriver-host"
     native.build_host(native.Toolchain(native.find_compiler()), out)
+    return out
+
+
+def host_without_records() -> Path:
+    """The host with neither recorder nor statistics: the linker leads their functions to empty ones. The stores that
+    conn_take.c and worker.c make into a request's slot remain, and so do looks at the clock."""
+    wraps = tuple(f"-Wl,--wrap={name}" for name in RECORDING)
+    out = BUILT / "gendriver-host-without-records"
+    tools = native.Toolchain(native.find_compiler())
+    extra = BUILT / "without_records.o"
+    source = BENCH / "without_records.c"
+    BUILT.mkdir(parents=True, exist_ok=True)
+    native.run([*tools.cc, *tools.flags, "-fPIE", "-c", str(source), "-o", str(extra)])
+    native.build_host(replace(tools, link_extra=(*tools.link_extra, *wraps, str(extra))), out)
     return out
 
 
