@@ -28,7 +28,7 @@ BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone counts counts-write counts-records install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone bench-growth counts counts-write counts-records install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -153,6 +153,9 @@ prop-short: ## the same on 500
 
 bench-alone: $(VENV)/.runtime ## the host alone, under a load generator in C, beside the same loop with no pool: minutes
 	$(PY) bench/alone.py
+
+bench-growth: $(VENV)/.runtime ## memory and times by the number of connections, queued requests, instances, workers: minutes
+	$(PY) bench/growth.py
 
 counts: setup-test $(VENV)/.dev build ## instructions and system calls a request in the host, held to bench/counts.toml: a minute at most
 	$(PY) bench/counts.py

@@ -64,8 +64,17 @@ def host_without_records() -> Path:
 
 def driver(name: str) -> Path:
     """One of the examples."""
-    native.build_drivers(native.Toolchain(native.find_compiler()), [native.ROOT / "examples" / name], BUILT / "drivers")
-    return BUILT / "drivers" / f"{name}.so"
+    return _driver(native.ROOT / "examples" / name)
+
+
+def gate() -> Path:
+    """The tests' driver whose calls wait until they are let through."""
+    return _driver(native.ROOT / "tests/drivers/gate.c")
+
+
+def _driver(origin: Path) -> Path:
+    native.build_drivers(native.Toolchain(native.find_compiler()), [origin], BUILT / "drivers")
+    return BUILT / "drivers" / f"{origin.stem}.so"
 
 
 if __name__ == "__main__":

@@ -40,6 +40,15 @@ class Rows:
         """The rounds of one row, in the present placement."""
         return self._rows[self.placement, system, workload, x, metric].rounds
 
+    def along(self, system: str, workload: str, metric: str) -> list[tuple[int, float]]:
+        """The medians of rows that differ in x, by x."""
+        wanted = (self.placement, system, workload, metric)
+        return sorted(
+            (row.x, statistics.median(row.rounds))
+            for row in self._rows.values()
+            if row.x is not None and (row.placement, row.system, row.workload, row.metric) == wanted
+        )
+
     def ratio(self, above: str, below: str, workload: str, x: int | None, metric: str = "rate") -> float:
         """Of two systems: the median of the ratios, round by round."""
         pairs = zip(self.find(above, workload, x, metric), self.find(below, workload, x, metric), strict=True)
