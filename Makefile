@@ -160,7 +160,7 @@ bench-growth: $(VENV)/.runtime ## memory and times by the number of connections,
 counts: setup-test $(VENV)/.dev build ## instructions and system calls a request in the host, held to bench/counts.toml: a minute at most
 	$(PY) bench/counts.py
 
-counts-write: setup-test $(VENV)/.dev build ## measure them three times, and write that budget anew
+counts-write: setup-test $(VENV)/.dev build ## measure them five times, and write that budget anew
 	$(PY) bench/counts.py --write
 
 counts-records: setup-test $(VENV)/.dev build ## what of the instructions is for the recorder and statistics

@@ -37,6 +37,7 @@ DEPTHS = (1, 16, 128, 1024)
 CONNECTIONS = (1, 4, 16)
 THREADS = (1, 2, 3, 4)
 DEFAULT_THREADS = 4
+WITHOUT_RECORDS = "host without records"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,13 @@ class Target:
     system: str
     address: str
     instance: str | None = None
+    pid: int = 0  # of the process that serves
+
+
+def cpu_ns(pid: int) -> int:
+    """What the threads of a process have had of the CPUs: other load on the machine does not count in it."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks)
 
 
 def load(target: Target, depth: int, connections: int, seconds: float, *more: str) -> dict[str, float]:
@@ -70,6 +78,21 @@ def load(target: Target, depth: int, connections: int, seconds: float, *more: st
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=seconds + 60)
     result: dict[str, float] = json.loads(done.stdout)
     return result
+
+
+def with_host(host: Path) -> dict[str, object]:
+    """Settings of a daemon. debug: only then its log says which process a host is."""
+    return {"host": str(host), "log_level": "debug"}
+
+
+@contextmanager
+def without_records(directory: Path) -> Iterator[Target]:
+    """The host once more, but its recorder and statistics note nothing."""
+    below = directory / "without"
+    below.mkdir()
+    instances = {"sum": {"driver": str(compiled.driver("sum"))}}
+    with running_daemon(below, instances, settings=with_host(compiled.host_without_records())) as daemon:
+        yield Target(WITHOUT_RECORDS, daemon.unix_url, "sum", daemon.host_pid("sum"))
 
 
 @contextmanager
@@ -83,7 +106,7 @@ def loops(directory: Path) -> Iterator[list[Target]]:
                 process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
                 stack.callback(process.kill)
                 assert process.stdout is not None
-                targets.append(Target(system + transport, process.stdout.readline().strip()))
+                targets.append(Target(system + transport, process.stdout.readline().strip(), None, process.pid))
         yield targets
 
 
@@ -93,8 +116,10 @@ def hosts(daemon: RunningDaemon, threads: Sequence[int]) -> list[Target]:
     for count in threads:
         name = "host alone" if count == DEFAULT_THREADS else f"host alone {count} workers"
         port = daemon.tcp_url.rsplit(":", 1)[1]
-        found.append(Target(name, daemon.unix_url, f"sum{count}"))
-        found.append(Target(f"{name} tcp", f"tcp:{port}", f"sum{count}"))
+        instance = f"sum{count}"
+        pid = daemon.host_pid(instance)
+        found.append(Target(name, daemon.unix_url, instance, pid))
+        found.append(Target(f"{name} tcp", f"tcp:{port}", instance, pid))
     return found
 
 
@@ -106,9 +131,12 @@ def measure(rows: Rows, targets: Sequence[Target], shape: Shape) -> None:
         for connections, depth in points:
             workload = "calls" if connections == 1 else f"calls, {connections} connections"
             for target in targets:
-                if connections > 1 and "workers" in target.system:
+                if connections > 1 and ("workers" in target.system or target.system == WITHOUT_RECORDS):
                     continue
+                before = cpu_ns(target.pid)
                 result = load(target, depth // connections, connections, shape.seconds)
+                cpu = (cpu_ns(target.pid) - before) / result["calls"] / 1000
+                rows.add(target.system, workload, depth, "cpu", "us", cpu)
                 rows.add(target.system, workload, depth, "rate", "1/s", result["rate"])
                 rows.add(target.system, workload, depth, "p50", "us", result["p50"])
                 rows.add(target.system, workload, depth, "p99", "us", result["p99"])
@@ -160,20 +188,28 @@ def run(rows: Rows, directory: Path, shape: Shape) -> None:
     driver = compiled.driver("sum")
     instances = {f"sum{count}": {"driver": str(driver), "threads": count} for count in shape.threads}
     measure_start(rows, directory, shape.starts)
-    settings = {"host": str(compiled.host()), "log_level": "debug"}  # debug: only then the log says a host's number
-    with running_daemon(directory, instances, settings=settings) as daemon, loops(directory) as references:
+    with (
+        running_daemon(directory, instances, settings=with_host(compiled.host())) as daemon,
+        loops(directory) as references,
+        without_records(directory) as other,
+    ):
         add_memory(rows, daemon, "memory, idle")
-        measure(rows, [*hosts(daemon, shape.threads), *references], shape)
+        measure(rows, [*hosts(daemon, shape.threads), *references, other], shape)
         add_memory(rows, daemon, "memory, after load")
 
 
 def ratios(rows: Rows) -> Iterator[str]:
+    """Of rates, and of CPU time a request: the latter mean something on a busy machine too."""
     for transport in ("", " tcp"):
         for depth in DEPTHS:
-            host, checked, bare = (name + transport for name in ("host alone", "loop alone", "bare loop alone"))
-            to_loop, to_bare = rows.ratio(host, checked, "calls", depth), rows.ratio(host, bare, "calls", depth)
             where = f"{rows.placement}, {transport.strip() or 'unix'}, {depth} deep"
-            yield f"{where}: {to_loop:.2f} of the loop with no pool, {to_bare:.2f} of the bare one"
+            for name, other in (("the loop with no pool", "loop alone"), ("the bare loop", "bare loop alone")):
+                pair = f"host alone{transport}", other + transport
+                rate, cpu = (rows.ratio(*pair, "calls", depth, metric) for metric in ("rate", "cpu"))
+                yield f"{where}: {rate:.2f} of the rate of {name}, with {cpu:.2f} of its CPU time a request"
+    for depth in DEPTHS:
+        cost = rows.ratio("host alone", WITHOUT_RECORDS, "calls", depth, "cpu") - 1
+        yield f"{rows.placement}, unix, {depth} deep: recorder and statistics cost {cost:.1%} of the CPU time"
     start_ms = statistics.median(rows.find("host alone", "start", None, "start"))
     yield f"{rows.placement}: start to ready {start_ms:.1f} ms"
 
@@ -195,7 +231,7 @@ def main() -> int:
             run(rows, Path(directory), SHORT if options.short else LONG)
             told += ratios(rows)
     rows.write(options.out)
-    print(*rows.table("rate", "rss", "start"), *told, sep="\n")
+    print(*rows.table("rate", "cpu", "rss", "start"), *told, sep="\n")
     return 0
 
 

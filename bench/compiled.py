@@ -32,7 +32,7 @@ def program(name: str, sources: list[Path], directory: Path = BUILT) -> Path:
 
 
 def load(directory: Path = BUILT) -> Path:
-    return program("load", [BENCH / "load.c"], directory)
+    return program("load", [BENCH / "load.c", BENCH / "dial.c"], directory)
 
 
 def loop(directory: Path = BUILT) -> Path:

@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import compiled  # noqa: E402 (its path is set above)
 import wire  # noqa: E402
-from alone import Target, load  # noqa: E402
+from alone import Target, load, with_host  # noqa: E402
 from gendriverd import etf  # noqa: E402
 from gendriverd.etf import Atom, Term  # noqa: E402
 from rows import Rows  # noqa: E402
@@ -68,11 +68,6 @@ def own_share(pid: int) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def with_host(settings: dict[str, object] | None = None) -> dict[str, object]:
-    """log_level: only then the log says which process a host is."""
-    return {"host": str(compiled.host()), "log_level": "debug", **(settings or {})}
-
-
 def path_of(daemon: RunningDaemon) -> str:
     return daemon.unix_url.removeprefix("unix:")
 
@@ -95,7 +90,7 @@ def connections(rows: Rows, directory: Path, sizes: Sizes) -> None:
     most = max(sizes.idle)
     limits = {"connections": most + 200}
     instances = {"sum": {"driver": str(compiled.driver("sum")), "limits": limits}}
-    with running_daemon(directory, instances, settings=with_host()) as daemon:
+    with running_daemon(directory, instances, settings=with_host(compiled.host())) as daemon:
         held = wire.connect(path_of(daemon), "sum")  # all that is made at the first connection is there
         for count in sizes.idle:
             while len(held) <= count:
@@ -104,7 +99,7 @@ def connections(rows: Rows, directory: Path, sizes: Sizes) -> None:
             rows.add(SYSTEM, workload, count, "rss", "KiB", resident(daemon.host_pid("sum")))
             rows.add("gendriverd", workload, count, "rss", "KiB", resident(daemon.pid))
             rows.add("gendriverd", workload, count, "start", "ms", new_connection_ms(daemon, "sum"))
-            for depth, metric, unit in ((1, "p50", "us"), (128, "rate", "1/s")):
+            for depth, metric, unit in ((1, "p50", "us"), (1, "p99", "us"), (128, "rate", "1/s")):
                 busy = load(Target(SYSTEM, daemon.unix_url, "sum"), depth, 1, sizes.seconds)
                 rows.add(SYSTEM, workload, count, metric, unit, busy[metric])
         wire.close(held)
@@ -146,7 +141,7 @@ def queued(rows: Rows, directory: Path, sizes: Sizes, cycles: int, pause: float)
     limits = {"queue": most + 100, "in_flight": most}
     driver = {"driver": str(compiled.gate()), "threads": 1, "limits": limits, "settings": {"gate": str(gate)}}
     timed: dict[Term, Term] = {Atom("timeout"): 3_600_000}
-    with running_daemon(directory, {"gate": driver}, settings=with_host()) as daemon:
+    with running_daemon(directory, {"gate": driver}, settings=with_host(compiled.host())) as daemon:
         for workload, options in (("queued", {}), ("queued, with a timeout", timed)):
             for count in (*sizes.queued, *([most] * cycles)):
                 into, out = queue_up(daemon, gate, count, options)
@@ -162,7 +157,7 @@ def instances(rows: Rows, directory: Path, sizes: Sizes) -> None:
         below.mkdir()
         each = {f"sum{i}": {"driver": str(compiled.driver("sum"))} for i in range(count)}
         began = time.perf_counter()
-        with running_daemon(below, each, settings=with_host()) as daemon:
+        with running_daemon(below, each, settings=with_host(compiled.host())) as daemon:
             rows.add("gendriverd", "instances", count, "start", "ms", (time.perf_counter() - began) * 1000)
             hosts = sum(own_share(daemon.host_pid(name)) for name in each)
             rows.add(SYSTEM, "instances", count, "rss", "KiB", hosts)
@@ -174,7 +169,7 @@ def workers_and_payloads(rows: Rows, directory: Path, sizes: Sizes) -> None:
         f"sum{n}": {"driver": str(compiled.driver("sum")), "threads": n} for n in sizes.workers
     }
     each["echo"] = {"driver": str(compiled.driver("echo"))}
-    with running_daemon(directory, each, settings=with_host()) as daemon:
+    with running_daemon(directory, each, settings=with_host(compiled.host())) as daemon:
         for _ in range(3):
             for count in sizes.workers:
                 result = load(Target(SYSTEM, daemon.unix_url, f"sum{count}"), 128, 1, sizes.seconds)
@@ -236,7 +231,7 @@ def main() -> int:
         instances(rows, below[2], sizes)
         workers_and_payloads(rows, below[3], sizes)
     rows.write(options.out)
-    print(*rows.table("rate", "p50", "cpu", "throughput", "rss", "start"), *told(rows), sep="\n")
+    print(*rows.table("rate", "p50", "p99", "cpu", "throughput", "rss", "start"), *told(rows), sep="\n")
     return 0
 
 

@@ -12,9 +12,7 @@
  * Nothing on the path allocates, and time is looked at once a recv: it must never be
  * what limits.
  */
-#include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,10 +20,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "dial.h"
 #include "histogram.h"
 
 #define READ_SIZE (256u * 1024)
@@ -59,13 +57,6 @@ static uint64_t in_flight, to_send, done, now, until;
 static uint32_t seed = 1;
 static struct histogram times;
 
-static _Noreturn void
-die(const char *why)
-{
-	fprintf(stderr, "load: %s%s%s\n", why, errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
-	exit(1);
-}
-
 static uint64_t
 now_ns(void)
 {
@@ -73,22 +64,6 @@ now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static void
-put_u32(unsigned char *at, uint32_t n)
-{
-	n = htonl(n);
-	memcpy(at, &n, 4);
-}
-
-static uint32_t
-get_u32(const unsigned char *at)
-{
-	uint32_t n;
-
-	memcpy(&n, at, 4);
-	return ntohl(n);
 }
 
 /* {call, Id, Cmd, Params}: Id always of four bytes, so that every call has the same length. */
@@ -238,74 +213,17 @@ receive(struct conn *c, int flags)
 	flush(c);
 }
 
-static int
-dial(void)
-{
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	bool tcp = strncmp(options.address, "tcp:", 4) == 0;
-	int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM, 0), yes = 1;
-
-	if (tcp) {
-		in.sin_port = htons((uint16_t)atoi(options.address + 4));
-		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-		if (connect(fd, (struct sockaddr *)&in, sizeof(in)) != 0)
-			die(options.address);
-		return fd;
-	}
-	if (strncmp(options.address, "unix:", 5) != 0 || strlen(options.address + 5) >= sizeof(un.sun_path))
-		die("-a wants unix:PATH or tcp:PORT");
-	strcpy(un.sun_path, options.address + 5);
-	if (connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0)
-		die(options.address);
-	return fd;
-}
-
-/* A frame that is thrown away, but for its tag. */
-static void
-expect(int fd, const char *tag)
-{
-	unsigned char head[4], body[65536];
-	size_t len = strlen(tag);
-
-	if (recv(fd, head, 4, MSG_WAITALL) != 4 || get_u32(head) > sizeof(body)
-	    || recv(fd, body, get_u32(head), MSG_WAITALL) != (ssize_t)get_u32(head)
-	    || memcmp(body + 3, (unsigned char[]){ 119, (unsigned char)len }, 2) != 0 || memcmp(body + 5, tag, len) != 0) {
-		errno = 0;
-		die(tag[0] == 'w' ? "the service did not welcome us" : "no greeting");
-	}
-}
-
-static void
-shake_hands(int fd)
-{
-	unsigned char hello[512] = { 0, 0, 0, 0, 131, 104, 4, 119, 5, 'h', 'e', 'l', 'l', 'o', 97, 1, 109 };
-	size_t len = strlen(options.instance), at = 17;
-
-	if (len > 255)
-		die("the instance's name is too long");
-	put_u32(hello + at, (uint32_t)len);
-	memcpy(hello + at + 4, options.instance, len);
-	at += 4 + len;
-	memcpy(hello + at, (unsigned char[]){ 116, 0, 0, 0, 0 }, 5);
-	put_u32(hello, (uint32_t)(at + 1));
-	expect(fd, "gen_driver");
-	if (send(fd, hello, at + 5, MSG_NOSIGNAL) < 0)
-		die("cannot send");
-	expect(fd, "welcome");
-}
-
 static void
 open_conn(struct conn *c)
 {
-	c->fd = dial();
+	c->fd = dial(options.address);
 	c->in = malloc(in_room);
 	c->out = malloc(frame_len * options.depth);
 	c->calls = calloc(options.depth, sizeof(*c->calls));
 	if (c->in == NULL || c->out == NULL || c->calls == NULL)
 		die("no memory");
 	if (options.instance != NULL)
-		shake_hands(c->fd);
+		shake_hands(c->fd, options.instance);
 }
 
 static void
