@@ -91,11 +91,23 @@ make_frame(void)
 	put_u32(frame, (uint32_t)(at - 4));
 }
 
+/* There is room for twice what can be in flight, so that this comes seldom. */
+static void
+move_to_front(struct conn *c)
+{
+	memmove(c->out, c->out + c->out_at, c->out_len - c->out_at);
+	c->out_len -= c->out_at;
+	c->out_at = 0;
+}
+
 static void
 queue_call(struct conn *c, uint32_t id)
 {
-	unsigned char *at = c->out + c->out_len;
+	unsigned char *at;
 
+	if (c->out_len + frame_len > 2 * frame_len * options.depth)
+		move_to_front(c);
+	at = c->out + c->out_len;
 	memcpy(at, frame, frame_len);
 	put_u32(at + 14, id);
 	if (options.echo == 0) {
@@ -198,12 +210,6 @@ receive(struct conn *c, int flags)
 	c->in_len += (size_t)n;
 	if ((now = now_ns()) >= until)
 		to_send = 0;
-	/* Whoever did not take all calls yet has no room for more: those wait for their turn. */
-	if (c->out_at > 0) {
-		memmove(c->out, c->out + c->out_at, c->out_len - c->out_at);
-		c->out_len -= c->out_at;
-		c->out_at = 0;
-	}
 	while (c->in_len - at >= 4 && c->in_len - at - 4 >= (len = get_u32(c->in + at))) {
 		take_reply(c, c->in + at + 4, len);
 		at += 4 + len;
@@ -218,7 +224,7 @@ open_conn(struct conn *c)
 {
 	c->fd = dial(options.address);
 	c->in = malloc(in_room);
-	c->out = malloc(frame_len * options.depth);
+	c->out = malloc(2 * frame_len * options.depth);
 	c->calls = calloc(options.depth, sizeof(*c->calls));
 	if (c->in == NULL || c->out == NULL || c->calls == NULL)
 		die("no memory");
