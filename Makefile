@@ -21,6 +21,7 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
+QUEUED_SECONDS ?= 0
 PROP_AGAIN ?=
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
@@ -154,8 +155,8 @@ prop-short: ## the same on 500
 bench-alone: $(VENV)/.runtime ## the host alone, under a load generator in C, beside the same loop with no pool: minutes
 	$(PY) bench/alone.py
 
-bench-growth: $(VENV)/.runtime ## memory and times by the number of connections, queued requests, instances, workers: minutes
-	$(PY) bench/growth.py
+bench-growth: $(VENV)/.runtime ## memory and times by the number of connections, queued requests, instances, workers: minutes; QUEUED_SECONDS=3600: a million queued over an hour
+	$(PY) bench/growth.py --over $(QUEUED_SECONDS)
 
 counts: setup-test $(VENV)/.dev build ## instructions and system calls a request in the host, held to bench/counts.toml: a minute at most
 	$(PY) bench/counts.py

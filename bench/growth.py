@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import compiled  # noqa: E402 (its path is set above)
 import wire  # noqa: E402
-from alone import Target, load, with_host  # noqa: E402
+from alone import Target, cpu_ns, load, with_host  # noqa: E402
 from gendriverd import etf  # noqa: E402
 from gendriverd.etf import Atom, Term  # noqa: E402
 from rows import Rows  # noqa: E402
@@ -35,6 +35,7 @@ SUM, NUMBERS, ECHO = 1, [1, 2, 3, 4], 1  # of examples/sum, examples/echo
 WAIT, SEAT = 1, 4  # of tests/drivers/gate.c
 AT_ONCE = 64  # handshakes; handshake_pending allows more
 SENDERS = 5  # connections over which queued requests come
+MILLION = 1_000_000
 AGAIN = 20  # new connections timed for a median
 
 
@@ -53,7 +54,7 @@ class Sizes:
 LONG = Sizes(
     (0, 100, 1000, 10_000), (500, 5000, 50_000), (1, 10, 50, 200), range(1, 9), (16, 256, 4096, 65536, 1 << 20), 1
 )
-SHORT = Sizes((0, 100, 1000), (500, 5000, 50_000), (1, 10), (1, 2, 4, 8), (16, 4096, 1 << 20), 0.2)
+SHORT = Sizes((0, 100, 1000), (500, 5000, 50_000), (1, 10), (1, 4), (4096, 1 << 20), 0.15)
 
 
 def resident(pid: int) -> float:
@@ -110,9 +111,9 @@ def open_gate(gate: Path) -> None:
         fifo.write(b"!")
 
 
-def queue_up(daemon: RunningDaemon, gate: Path, count: int, options: dict[Term, Term]) -> tuple[float, float]:
-    """So many calls behind one that waits at the gate: the us a call to queue it, and to run and answer it. All have
-    one key, and so run in order, which every answer is checked for."""
+def queue_up(daemon: RunningDaemon, gate: Path, count: int, options: dict[Term, Term]) -> float:
+    """So many calls behind one that waits at the gate; every answer is checked. All have one key, so that none runs
+    before it. The us of CPU time that the host takes for each."""
     keyed: dict[Term, Term] = {Atom("key"): 0, **options}
     share = count // SENDERS
     calls = b"".join(wire.call(i, SEAT, [], keyed) for i in range(share)) + etf.frame((Atom("ping"), 0))
@@ -120,21 +121,20 @@ def queue_up(daemon: RunningDaemon, gate: Path, count: int, options: dict[Term, 
     first, *senders = wire.connect(path_of(daemon), "gate", SENDERS + 1)
     first.sendall(wire.call(0, WAIT, [], {Atom("key"): 0}) + etf.frame((Atom("ping"), 0)))
     assert wire.receive(first)[0] == "pong"
-    began = time.perf_counter()
+    host = daemon.host_pid("gate")
+    before = cpu_ns(host)
     for sock in senders:
         sock.sendall(calls)
         assert wire.receive(sock)[0] == "pong"  # they are in the queue
-    queued = time.perf_counter()
     open_gate(gate)
     for sock in senders:
         assert wire.take(sock, len(answers)) == answers
-    done = time.perf_counter()
     wire.close([first, *senders])
-    return (queued - began) / count * 1e6, (done - queued) / count * 1e6
+    return (cpu_ns(host) - before) / count / 1000
 
 
-def queued(rows: Rows, directory: Path, sizes: Sizes, cycles: int, pause: float) -> None:
-    """Each count once; then, when an hour is asked for, the largest again and again."""
+def queued(rows: Rows, directory: Path, sizes: Sizes, over: float) -> None:
+    """Each count once, with and without a timeout; then the largest again and again, a million in so many seconds."""
     gate = directory / "gate"
     os.mkfifo(gate)
     most = max(sizes.queued)
@@ -142,12 +142,15 @@ def queued(rows: Rows, directory: Path, sizes: Sizes, cycles: int, pause: float)
     driver = {"driver": str(compiled.gate()), "threads": 1, "limits": limits, "settings": {"gate": str(gate)}}
     timed: dict[Term, Term] = {Atom("timeout"): 3_600_000}
     with running_daemon(directory, {"gate": driver}, settings=with_host(compiled.host())) as daemon:
-        for workload, options in (("queued", {}), ("queued, with a timeout", timed)):
-            for count in (*sizes.queued, *([most] * cycles)):
-                into, out = queue_up(daemon, gate, count, options)
-                rows.add(SYSTEM, workload, count, "cpu", "us", into + out)
-                rows.add(SYSTEM, workload, count, "rss", "KiB", resident(daemon.host_pid("gate")))
-                time.sleep(pause if count == most else 0)
+        host = daemon.host_pid("gate")
+        for count in sizes.queued:
+            rows.add(SYSTEM, "queued", count, "cpu", "us", queue_up(daemon, gate, count, {}))
+            rows.add(SYSTEM, "queued, with a timeout", count, "cpu", "us", queue_up(daemon, gate, count, timed))
+            rows.add(SYSTEM, "queued", count, "rss", "KiB", resident(host))
+        for turn in range(MILLION // most if over > 0 else 0):
+            rows.add(SYSTEM, "a million queued", turn + 1, "cpu", "us", queue_up(daemon, gate, most, timed))
+            rows.add(SYSTEM, "a million queued", turn + 1, "rss", "KiB", resident(host))
+            time.sleep(over * most / MILLION)
 
 
 def instances(rows: Rows, directory: Path, sizes: Sizes) -> None:
@@ -212,7 +215,9 @@ def told(rows: Rows) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--short", action="store_true", help="twenty seconds")
-    parser.add_argument("--hour", action="store_true", help="a million requests queued over an hour, besides")
+    parser.add_argument(
+        "--over", type=float, default=0, help="seconds over which a million requests are queued, besides"
+    )
     parser.add_argument("--out", type=Path, default=compiled.BUILT / "growth.json")
     options = parser.parse_args()
     sizes = SHORT if options.short else LONG
@@ -220,14 +225,13 @@ def main() -> int:
     if raise_limit(needed) < max(sizes.idle) + 500:
         print(f"growth: {max(sizes.idle):,} connections want more descriptors than this user may have", file=sys.stderr)
         return 1
-    cycles, pause = (20, 170.0) if options.hour else (0, 0.0)
     rows = Rows()
     with tempfile.TemporaryDirectory(prefix="gd-growth-") as name:
         below = [Path(name, part) for part in ("connections", "queued", "instances", "rates")]
         for directory in below:
             directory.mkdir()
         connections(rows, below[0], sizes)
-        queued(rows, below[1], sizes, cycles, pause)
+        queued(rows, below[1], sizes, options.over)
         instances(rows, below[2], sizes)
         workers_and_payloads(rows, below[3], sizes)
     rows.write(options.out)
