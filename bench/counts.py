@@ -224,6 +224,8 @@ def check(host: Path) -> int:
     if written_with != compiler():
         print(f"counts: the budget is of {written_with}, and this is {compiler()}: measured, but held to nothing")
         budget = {}
+    if unknown := sorted(set(budget) - {case.name for case in CASES}):
+        raise CountError(f"{BUDGET}: nothing here measures {unknown[0]!r}")
     grown = list(hold(budget, host))
     print(*grown, sep="\n", end="\n" if grown else "")
     if grown:
@@ -237,13 +239,17 @@ def main() -> int:
     parser.add_argument("--records", action="store_true", help="what recorder and statistics take")
     options = parser.parse_args()
     host = compiled.host()
-    with placed("pinned"):
-        if options.write:
-            write(host)
-        elif options.records:
-            records(host)
-        else:
-            return check(host)
+    try:
+        with placed("pinned"):
+            if options.write:
+                write(host)
+            elif options.records:
+                records(host)
+            else:
+                return check(host)
+    except CountError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 
