@@ -7,7 +7,7 @@ answers. Casts are followed by a ping, whose answer says that they were read. Th
 it is none, except under valgrind.
 
 counts.toml is the budget. Without an option: measure, and fail when a figure is more than a tenth above it. --write:
-measure five times, and write what was steady. --records: what recorder and statistics take of it.
+measure five times, twice beside a busy loop, and write what was steady. --records: what recorder and statistics take.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,6 +189,19 @@ def steady(values: Sequence[float], figure: str) -> bool:
     return apart <= STEADY * max(values) or (figure == "syscalls" and apart <= GRAIN)
 
 
+@contextmanager
+def beside(*, busy: bool) -> Iterator[None]:
+    """A loop that does nothing shares the CPU, if `busy`: what that changes is not steady."""
+    if not busy:
+        yield
+        return
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 def write(host: Path) -> None:
     """The budget, of what was steady."""
     lines = [
@@ -197,7 +211,10 @@ def write(host: Path) -> None:
         f'compiler = "{compiler()}"',
     ]
     for case in CASES:
-        costs = [measure(case, host) for _ in range(TIMES)]
+        costs = []
+        for turn in range(TIMES):
+            with beside(busy=turn % 2 == 1):
+                costs.append(measure(case, host))
         lines += ["", f'["{case.name}"]']
         for figure in FIGURES:
             values = sorted(getattr(cost, figure) for cost in costs)
