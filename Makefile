@@ -21,6 +21,7 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
+QUEUED_SECONDS ?= 0
 PROP_AGAIN ?=
 BENCH ?=
 # What talks to a host or a daemon from outside, and so can be run on any build of the host.
@@ -29,7 +30,7 @@ BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
 OF_THE_HOST := not clients_own_suites and not survive_a_split
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench bench-short install clean setup-build setup-test otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -67,6 +68,7 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc $(NATIVE) drivers --strict --out build/check/$$cc/drivers/test $(TEST_DRIVERS); \
 			CC=$$cc $(NATIVE) unit --strict --out build/check/$$cc/unit_c; \
 			CC=$$cc $(NATIVE) bench --strict --out build/check/$$cc/bench; \
+			CC=$$cc PYTHONPATH=scripts $(PY) bench/compiled.py build/check/$$cc/bench; \
 		fi; \
 	done
 	$(PY) bench/bench.py --build
@@ -158,6 +160,21 @@ bench: setup-test $(VENV)/.dev ## gendriverd beside its alternatives, on one CPU
 
 bench-short: setup-test $(VENV)/.dev ## whether all of it runs: a minute and a half
 	$(PY) bench/bench.py --short $(BENCH)
+
+bench-alone: $(VENV)/.runtime ## the host alone, under a load generator in C, beside the same loop with no pool: minutes
+	$(PY) bench/alone.py
+
+bench-growth: $(VENV)/.runtime ## memory and times by the number of connections, queued requests, instances, workers: minutes; QUEUED_SECONDS=3600: a million queued over an hour
+	$(PY) bench/growth.py --over $(QUEUED_SECONDS)
+
+counts: setup-test $(VENV)/.dev build ## instructions and system calls a request in the host, held to bench/counts.toml: a minute at most
+	$(PY) bench/counts.py
+
+counts-write: setup-test $(VENV)/.dev build ## measure them five times, and write that budget anew
+	$(PY) bench/counts.py --write
+
+counts-records: setup-test $(VENV)/.dev build ## what of the instructions is for the recorder and statistics
+	$(PY) bench/counts.py --records
 
 install: ## how to install it
 	@echo 'pip install .                  into the Python environment at hand; compiles the host with $$CC, cc, gcc or clang'

@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -128,8 +129,10 @@ class HostProcess:
         max_run_of: dict[int, int] | None = None,
         max_abandoned: int = 0,
         short: int = 20_000,
+        under: Sequence[str] = (),
         **limits: int,
     ) -> None:
+        """`under`: a command that becomes the host, as a profiler."""
         numbers = {**LIMITS, **limits}
         self.recorder = Recorder(numbers["queue"], threads, numbers["connections"]) if recorded else None
         self.control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -137,7 +140,7 @@ class HostProcess:
         self.messages: list[Any] = []  # received while waiting for something else
         self.output = b""
         self.process = subprocess.Popen(
-            [host],
+            [*under, host],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
