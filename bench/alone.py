@@ -2,7 +2,7 @@
 """The host alone: a real daemon's host under the C load generator, beside the same loop with no pool.
 
 Rounds are interleaved: each point is measured once for every system before the next round begins, and ratios are
-those of one round. `loop alone` (peers/loop.c) checks every request as the host does, with the host's own sources;
+those of one round. `loop alone` (loop.c) checks every request as the host does, with the host's own sources;
 `bare loop alone` believes its client. Also: a host's memory beyond its driver, and its time from start to ready.
 """
 

@@ -36,7 +36,7 @@ def load(directory: Path = BUILT) -> Path:
 
 
 def loop(directory: Path = BUILT) -> Path:
-    return program("loop", [BENCH / "peers/loop.c", *(native.HOST / name for name in OF_THE_HOST)], directory)
+    return program("loop", [BENCH / "loop.c", *(native.HOST / name for name in OF_THE_HOST)], directory)
 
 
 def host() -> Path:
