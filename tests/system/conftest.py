@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Erlang runtimes that the system tests run on, and the code they run."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -51,7 +52,10 @@ def applications() -> list[Path]:
     """The client, compiled: by the OTP on PATH, the oldest one that is supported."""
     if shutil.which("rebar3") is None:
         pytest.skip("rebar3 is not installed")
-    subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build/.rebar3.lock").open("w") as lock:  # tests may run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
     return list(APPLICATIONS.glob("*/ebin"))
 
 
