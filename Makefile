@@ -6,11 +6,17 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+# Where it is set, every daemon that a test starts compiles itself again.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE = $(PY) scripts/native.py
-PYTEST = $(PY) -m pytest
+# Tests wait more than they compute, and share nothing: more at once than there are processors.
+TESTS_AT_ONCE ?= 3
+PYTEST = $(PY) -m pytest -n $(TESTS_AT_ONCE) --dist worksteal
 MIX = HEX_OFFLINE=1 LC_ALL=C.UTF-8 MIX_BUILD_PATH=$(CURDIR)/build/check/mix mix
 
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(wildcard examples/*/*.c))))
@@ -22,10 +28,16 @@ FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
 PROP_AGAIN ?=
-# What talks to a host or a daemon from outside, and so can be run on any build of the host.
+# What talks to a host or a daemon from outside, and so can be run on any build of the host; what starts no host at all is
+# left out there (tests/conftest.py).
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
-# These say nothing of a host, and take minutes: they run once, in make test.
-OF_THE_HOST := not clients_own_suites and not survive_a_split
+# These start one, but say nothing of it that others do not, and take minutes: they run once, in make test.
+# Of the clients, and so of both releases of Erlang, of Elixir, of TLS:
+OF_CLIENTS := clients_own_suites survive_a_split otp28 test_elixir test_tls
+# Of the daemon before a host has a part in it, of its commands, and of hosts that are played by a script:
+OF_THE_DAEMON := test_auth test_listening test_admin test_hostile_host test_status bad_hello from_the_command_line
+empty :=
+OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short install clean setup-build setup-test otp28

