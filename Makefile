@@ -122,15 +122,14 @@ GENDRIVERD_HOST=$(CURDIR)/build/$(1)/gendriver-host GENDRIVERD_DRIVERS=$(CURDIR)
 		GENDRIVERD_SANITIZER=$(1) $(PYTEST) --timeout 180 -k "$(OF_THE_HOST)" $(2)
 endef
 
-fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, FUZZ_SECONDS each (600)
+fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, one on each processor, FUZZ_SECONDS each (600)
 	CC=clang $(NATIVE) fuzz --out build/fuzz $(FUZZERS)
-	for fuzzer in $(notdir $(basename $(FUZZERS))); do \
-		echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
-		build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-			-artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer >build/fuzz/$$fuzzer.log 2>&1 \
-			|| { tail -n 60 build/fuzz/$$fuzzer.log; exit 1; }; \
-		tail -n 1 build/fuzz/$$fuzzer.log; \
-	done
+	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
+		echo "FUZZER: $(FUZZ_SECONDS) s"; \
+		build/fuzz/FUZZER -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-artifact_prefix=build/fuzz/FUZZER- build/fuzz/corpus/FUZZER >build/fuzz/FUZZER.log 2>&1 \
+			|| { tail -n 60 build/fuzz/FUZZER.log; exit 1; }; \
+		tail -n 1 build/fuzz/FUZZER.log'
 
 fuzz-short: ## the same, 15 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=15
