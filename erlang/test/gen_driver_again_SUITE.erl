@@ -243,7 +243,7 @@ a_hedge_that_times_out(_Config) ->
     Hosts = hosts(2),
     Pool = pool(Hosts),
     [behave(Host, fun(_) -> silent end) || Host <- Hosts],
-    ?assertEqual(failed(timeout), call(Pool, #{hedge => 20, timeout => 100})),
+    ?assertEqual(failed(timeout), call(Pool, #{hedge => 20, timeout => 1000})),
     until(fun() -> [1, 1] =:= [1 || Host <- Hosts, {cancel, 0} <- seen(Host)] end),
     ?assertEqual(failed(timeout), call(Pool, #{hedge => 1000, timeout => 50})),
     nothing_left().
