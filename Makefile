@@ -6,11 +6,17 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+# Where it is set, every daemon that a test starts compiles itself again.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 NATIVE = $(PY) scripts/native.py
-PYTEST = $(PY) -m pytest
+# Tests wait more than they compute, and share nothing: more at once than there are processors.
+TESTS_AT_ONCE ?= 3
+PYTEST = $(PY) -m pytest -n $(TESTS_AT_ONCE) --dist worksteal
 MIX = HEX_OFFLINE=1 LC_ALL=C.UTF-8 MIX_BUILD_PATH=$(CURDIR)/build/check/mix mix
 
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(wildcard examples/*/*.c))))
@@ -24,10 +30,16 @@ PROP_CASES ?= 10000
 QUEUED_SECONDS ?= 0
 PROP_AGAIN ?=
 BENCH ?=
-# What talks to a host or a daemon from outside, and so can be run on any build of the host.
+# What talks to a host or a daemon from outside, and so can be run on any build of the host; what starts no host at all is
+# left out there (tests/conftest.py).
 BLACK_BOX := $(wildcard tests/host tests/daemon tests/client tests/system)
-# These say nothing of a host, and take minutes: they run once, in make test.
-OF_THE_HOST := not clients_own_suites and not survive_a_split
+# These start one, but say nothing of it that others do not, and take minutes: they run once, in make test.
+# Of the clients, and so of both releases of Erlang, of Elixir, of TLS:
+OF_CLIENTS := clients_own_suites survive_a_split otp28 test_elixir test_tls
+# Of the daemon before a host has a part in it, of its commands, and of hosts that are played by a script:
+OF_THE_DAEMON := test_auth test_listening test_admin test_hostile_host test_status bad_hello from_the_command_line
+empty :=
+OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
 .PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test otp28
@@ -115,15 +127,14 @@ GENDRIVERD_HOST=$(CURDIR)/build/$(1)/gendriver-host GENDRIVERD_DRIVERS=$(CURDIR)
 		GENDRIVERD_SANITIZER=$(1) $(PYTEST) --timeout 180 -k "$(OF_THE_HOST)" $(2)
 endef
 
-fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, FUZZ_SECONDS each (600)
+fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, one on each processor, FUZZ_SECONDS each (600)
 	CC=clang $(NATIVE) fuzz --out build/fuzz $(FUZZERS)
-	for fuzzer in $(notdir $(basename $(FUZZERS))); do \
-		echo "$$fuzzer: $(FUZZ_SECONDS) s"; \
-		build/fuzz/$$fuzzer -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-			-artifact_prefix=build/fuzz/$$fuzzer- build/fuzz/corpus/$$fuzzer >build/fuzz/$$fuzzer.log 2>&1 \
-			|| { tail -n 60 build/fuzz/$$fuzzer.log; exit 1; }; \
-		tail -n 1 build/fuzz/$$fuzzer.log; \
-	done
+	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
+		echo "FUZZER: $(FUZZ_SECONDS) s"; \
+		build/fuzz/FUZZER -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-artifact_prefix=build/fuzz/FUZZER- build/fuzz/corpus/FUZZER >build/fuzz/FUZZER.log 2>&1 \
+			|| { tail -n 60 build/fuzz/FUZZER.log; exit 1; }; \
+		tail -n 1 build/fuzz/FUZZER.log'
 
 fuzz-short: ## the same, 15 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=15

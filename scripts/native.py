@@ -167,16 +167,23 @@ def link_program(
 ) -> None:
     """Compile the sources side by side, link them to `out`, and put it in place in one step."""
     with tempfile.TemporaryDirectory(prefix="gendriverd-build-") as scratch:
-        objects = [Path(scratch) / f"{number}-{source.stem}.o" for number, source in enumerate(sources)]
-        commands = [
-            [*tools.cc, *tools.flags, *compile_flags, "-c", str(source), "-o", str(target)]
-            for source, target in zip(sources, objects, strict=True)
-        ]
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            list(pool.map(run, commands))
-        fresh = out.with_name(f".{out.name}.new")
-        run([*tools.cc, *tools.flags, *map(str, objects), "-o", str(fresh), *link_flags, *tools.link_extra])
-        fresh.replace(out)
+        link(tools, compile_all(tools, sources, compile_flags, Path(scratch)), out, link_flags)
+
+
+def compile_all(tools: Toolchain, sources: Sequence[Path], flags: Sequence[str], directory: Path) -> list[Path]:
+    """Compile to objects in `directory`, side by side; what is there already is not compiled again."""
+    objects = [directory / f"{hashlib.sha256(bytes(source)).hexdigest()[:8]}-{source.stem}.o" for source in sources]
+    missing = [(str(source), str(made)) for source, made in zip(sources, objects, strict=True) if not made.exists()]
+    compiler = [*tools.cc, *tools.flags, *flags]
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        list(pool.map(lambda each: run([*compiler, "-c", each[0], "-o", each[1]]), missing))
+    return objects
+
+
+def link(tools: Toolchain, objects: Sequence[Path], out: Path, flags: Sequence[str]) -> None:
+    fresh = out.with_name(f".{out.name}.new")
+    run([*tools.cc, *tools.flags, *map(str, objects), "-o", str(fresh), *flags, *tools.link_extra])
+    fresh.replace(out)
 
 
 def build_host(tools: Toolchain, out: Path) -> None:
@@ -302,8 +309,14 @@ def build_bench(tools: Toolchain, out_dir: Path) -> None:
         build_peer(tools, source, out_dir)
 
 
-def build_check(tools: Toolchain, source: Path, out_dir: Path) -> Path:
-    """A program of tests/unit_c or tests/fuzz, linked with the parts of the host that do no I/O."""
+def build_checks(tools: Toolchain, sources: Sequence[Path], out_dir: Path) -> list[Path]:
+    """Programs of tests/unit_c or tests/fuzz, linked with the parts of the host that do no I/O."""
+    with tempfile.TemporaryDirectory(prefix="gendriverd-build-") as scratch:
+        return [build_check(tools, source, out_dir, Path(scratch)) for source in sources]
+
+
+def build_check(tools: Toolchain, source: Path, out_dir: Path, scratch: Path) -> Path:
+    """One of them; the objects, which they have in common, are in `scratch`."""
     out = out_dir / source.stem
     parts = [path for name in PURE if (path := HOST / name).exists()]
     flags = ["-D_GNU_SOURCE", f"-I{HOST}"]
@@ -311,15 +324,14 @@ def build_check(tools: Toolchain, source: Path, out_dir: Path) -> Path:
     with once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
         if stale:
             print(f"program: {shown(out)}", flush=True)
-            link_program(tools, [source, *parts], out, flags)
+            link(tools, compile_all(tools, [source, *parts], flags, scratch), out, ())
     return out
 
 
 def run_unit_tests(tools: Toolchain, out_dir: Path) -> None:
     """Every tests/unit_c/*.c but the tools, on the shared vectors; stops at the first that fails."""
     sources = sorted((ROOT / "tests/unit_c").glob("*.c"))
-    programs = [build_check(tools, source, out_dir) for source in sources]
-    for program in programs:
+    for program in build_checks(tools, sources, out_dir):
         if program.name == "etf_verdict":
             continue
         print(f"{program.name}: ", end="", flush=True)
@@ -371,8 +383,8 @@ def main(arguments: Sequence[str]) -> int:
         elif options.what == "unit":
             run_unit_tests(tools, options.out.resolve())
         else:
-            for source in options.sources:
-                program = build_check(replace(tools, variant="fuzz"), source.resolve(), options.out.resolve())
+            sources = [source.resolve() for source in options.sources]
+            for program in build_checks(replace(tools, variant="fuzz"), sources, options.out.resolve()):
                 seed_corpus(options.out.resolve() / "corpus" / program.name)
     except BuildError as error:
         print(error, file=sys.stderr)

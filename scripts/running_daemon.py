@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -210,6 +210,15 @@ def descendants(root: int) -> list[ProcessSeen]:
         below = children.get(todo.pop(), [])
         found += below
         todo += [process.pid for process in below]
+    return found
+
+
+def open_files(pid: int) -> dict[Path, str]:
+    """A process's descriptors in /proc, and what each is open on; without those that it has closed meanwhile."""
+    found = {}
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found[fd] = str(fd.readlink())
     return found
 
 

@@ -15,6 +15,21 @@ from running_daemon import RunningDaemon, running_daemon
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The system's first: they take longest, and at the end most processes of the tests would wait for one of them.
+
+    Under a sanitizer a test that asks for neither host nor driver is left out: it runs nothing that was built so.
+    """
+    items.sort(key=lambda item: ROOT / "tests/system" not in item.path.parents)
+    if "GENDRIVERD_SANITIZER" in os.environ:
+        config.hook.pytest_deselected(items=[item for item in items if not asks_for_a_host(item)])
+        items[:] = filter(asks_for_a_host, items)
+
+
+def asks_for_a_host(item: pytest.Item) -> bool:
+    return not {"host_path", "drivers"}.isdisjoint(getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def host_path() -> Path:
     """The host under test: $GENDRIVERD_HOST, or the one that is shipped."""
@@ -34,12 +49,12 @@ def drivers() -> Path:
 
 
 @pytest.fixture
-def free_tcp_port() -> int:
-    """A loopback port that was free a moment ago. Listening on port 0 is better where it is possible."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_tcp_port() -> Iterator[int]:
+    """A loopback port where nobody listens, and that is given to nobody else; who asks for it may listen there."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @pytest.fixture

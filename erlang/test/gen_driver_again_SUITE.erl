@@ -190,12 +190,20 @@ the_first_wins_though_late(_Config) ->
 a_failure_waits_for_the_other(_Config) ->
     [A, B] = Hosts = hosts(2),
     Pool = pool(Hosts),
-    Test = self(),
-    behave(A, fun(_) -> await_calls(B, 1), Test ! failed, {failed, crashed} end),
-    behave(B, fun(_) -> await_calls(A, 1), receive after 50 -> ok end, {reply, b} end),
-    ?assertEqual(b, call(Pool, #{hedge => 10})),
-    receive failed -> ok end,
+    behave(A, fun(_) -> await_calls(B, 1), {failed, crashed} end),
+    behave(B, answers_when_told(b)),
+    Call = async(fun() -> call(Pool, #{hedge => 10}) end),
+    Conn = receive {asked, Asked} -> Asked end,
+    await_calls(A, 1),
+    until(fun() -> maps:get(in_flight, gen_driver_tcp:info(client(A, Pool))) =:= 0 end),
+    Conn ! answer,
+    ?assertEqual(b, outcome(Call)),
     nothing_left().
+
+%% Its connection tells the test that it was asked, and then waits for it.
+answers_when_told(Reply) ->
+    Test = self(),
+    fun(_) -> Test ! {asked, self()}, receive answer -> {reply, Reply} end end.
 
 both_fail(_Config) ->
     [A, B] = Hosts = hosts(2),
@@ -214,18 +222,28 @@ both_fail(_Config) ->
 nobody_to_hedge_with(_Config) ->
     [Host] = hosts(1),
     Pool = pool([Host]),
-    behave(Host, fun(_) -> receive after 50 -> ok end, {reply, alone} end),
-    ?assertEqual(alone, call(Pool, #{hedge => 1})),
-    ?assertEqual(alone, call(Pool, #{hedge => 60000})),
-    ?assertEqual(alone, call(Pool, #{hedge => 1, timeout => infinity})),
+    behave(Host, answers_when_told(alone)),
+    [begin
+         {_, Caller} = Call = async(fun() -> call(Pool, Options) end),
+         Conn = receive {asked, Asked} -> Asked end,
+         until(fun() -> is_in(Function, Caller) end),
+         Conn ! answer,
+         ?assertEqual(alone, outcome(Call))
+     end || {Options, Function} <- [{#{hedge => 1}, first}, {#{hedge => 60000}, call},
+                                    {#{hedge => 1, timeout => infinity}, first}]],
     ?assertEqual(3, calls(Host)),
     nothing_left().
+
+%% Of gen_driver_hedge: in call/5 until the hedge's time is over, in first/3 thereafter.
+is_in(Function, Caller) ->
+    {current_stacktrace, Stack} = process_info(Caller, current_stacktrace),
+    [] =/= [at || {gen_driver_hedge, Name, _, _} <- Stack, Name =:= Function].
 
 a_hedge_that_times_out(_Config) ->
     Hosts = hosts(2),
     Pool = pool(Hosts),
     [behave(Host, fun(_) -> silent end) || Host <- Hosts],
-    ?assertEqual(failed(timeout), call(Pool, #{hedge => 20, timeout => 100})),
+    ?assertEqual(failed(timeout), call(Pool, #{hedge => 20, timeout => 1000})),
     until(fun() -> [1, 1] =:= [1 || Host <- Hosts, {cancel, 0} <- seen(Host)] end),
     ?assertEqual(failed(timeout), call(Pool, #{hedge => 1000, timeout => 50})),
     nothing_left().

@@ -7,7 +7,7 @@
 -export([recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, half_close/1, reset/1]).
 -export([async/1, outcome/1, drained/1, repository/0, load/1]).
 
--define(WAIT, 10000).
+-define(WAIT, 30000).
 
 listen() ->
     listen([]).

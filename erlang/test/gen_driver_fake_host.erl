@@ -5,7 +5,7 @@
 
 -export([start/0, start/1, stop/1, url/1, address/1, behave/2, pings/2, calls/1, seen/1, await_calls/2, drop/1, until/1]).
 
--define(WAIT, 10000).
+-define(WAIT, 30000).
 
 %% It answers every call `{ok, Port}' until told otherwise.
 start() ->
@@ -81,7 +81,7 @@ until(Is, Deadline) ->
             ok;
         Not ->
             erlang:monotonic_time(millisecond) < Deadline orelse error({still, Not}),
-            erlang:yield(),
+            receive after 1 -> ok end,
             until(Is, Deadline)
     end.
 

@@ -290,13 +290,23 @@ own_timeout_cancels(Config) ->
     {messages, []} = process_info(self(), messages).
 
 words_beyond_the_deadline_are_waited_for(Config) ->
+    said_beyond(Config, 20).
+
+%% Beyond the deadline, but not by 100 ms; where the machine is too busy to say it so soon, another time.
+said_beyond(Config, Times) ->
     {Client, Conn} = connected(Config),
+    Start = erlang:monotonic_time(millisecond),
     Call = call(Client, 1, [], 100),
     {call, 0, 1, [], #{timeout := Left}} = recv(Conn),
     Timer = erlang:start_timer(Left + 1, self(), deadline),
     receive {timeout, Timer, deadline} -> ok end,
     send(Conn, {failed, 0, expired}),
-    {error, {failed, expired}} = outcome(Call).
+    drained(Client),
+    Soon = erlang:monotonic_time(millisecond) - Start < 200,
+    case outcome(Call) of
+        {error, {failed, timeout}} when not Soon, Times > 1 -> said_beyond(Config, Times - 1);
+        Outcome -> ?assertEqual({error, {failed, expired}}, Outcome)
+    end.
 
 an_id_is_taken_until_its_final_frame(Config) ->
     {Client, Conn} = connected(#{max_in_flight => 1}, #{}, Config),
@@ -321,7 +331,7 @@ until(Client, Is, Deadline) ->
             Info;
         false ->
             ?assert(erlang:monotonic_time(millisecond) < Deadline, Info),
-            erlang:yield(),
+            receive after 1 -> ok end,
             until(Client, Is, Deadline)
     end.
 

@@ -105,6 +105,15 @@ async def test_a_service_that_does_not_prove_it_is_not(nursery: trio.Nursery, fa
         (greeting("password"), None, "unknown_method"),
         (greeting("password"), KEY, "unknown_method"),
     ],
+    ids=[
+        "none",
+        "no_word_of_it",
+        "none_and_welcomed",
+        "hmac",
+        "hmac_and_welcomed",
+        "password",
+        "password_with_a_key",
+    ],
 )
 async def test_nothing_is_said_to_a_service_that_asks_for_something_else(
     nursery: trio.Nursery, face: Face, said: bytes, key: tuple[str, bytes] | None, reason: str

@@ -220,6 +220,7 @@ def test_sigterm_answers_what_runs_and_ends_with_0(daemon: Daemon, tmp_path: Pat
     assert running.process.wait(30) == 0
 
 
+@pytest.mark.usefixtures("host_path")
 def test_a_killed_daemon_leaves_no_host(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
@@ -267,6 +268,7 @@ def test_an_address_beyond_this_machine_needs_insecure(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.usefixtures("host_path")
 def test_check_names_every_driver_that_cannot_run(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(

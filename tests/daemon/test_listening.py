@@ -20,7 +20,7 @@ from gendriverd.config import DaemonConfig
 from gendriverd.errors import ListenError
 from gendriverd.etf import Atom
 from gendriverd.listener import open_listeners
-from running_daemon import RunningDaemon, configuration
+from running_daemon import RunningDaemon, configuration, open_files
 
 Start = Callable[..., RunningDaemon]
 
@@ -210,7 +210,6 @@ def test_a_host_inherits_no_listening_socket(daemon: Start) -> None:
     running = daemon({"echo": {"driver": "echo.so"}})
 
     def sockets(pid: int) -> set[str]:
-        links = [str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()]
-        return {link for link in links if link.startswith("socket:")}
+        return {target for target in open_files(pid).values() if target.startswith("socket:")}
 
     assert not sockets(running.pid) & sockets(running.host_pid("echo"))

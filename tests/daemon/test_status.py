@@ -12,7 +12,7 @@ import pytest
 from gendriverd.cli import main
 from gendriverd.client import connect
 from gendriverd.etf import Atom
-from running_daemon import RunningDaemon
+from running_daemon import RunningDaemon, open_files
 
 Daemon = Callable[..., RunningDaemon]
 
@@ -55,14 +55,6 @@ def test_a_host_that_cannot_be_believed_is_left_out(
 
 def scribble(pid: int) -> None:
     """Over the beginning of the one recorder of a daemon."""
-    (fd,) = [fd for fd in Path(f"/proc/{pid}/fd").iterdir() if "gendriverd-recorder" in target(fd)]
+    (fd,) = [fd for fd, target in open_files(pid).items() if "gendriverd-recorder" in target]
     with fd.open("r+b") as memory:
         memory.write(b"\xa5" * 64)
-
-
-def target(fd: Path) -> str:
-    """What it is open on; nothing, if it has been closed meanwhile."""
-    try:
-        return str(fd.readlink())
-    except FileNotFoundError:
-        return ""

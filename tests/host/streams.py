@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from gendriverd.etf import Atom
-from host_process import Peer, call
+from host_process import HostProcess, Peer, call
 
 OK = Atom("ok")
 RUN, CODES, TAKES, CLIENT, NOTE, NOTES, BAD_PARTS, BAD_NOTES, OWN_WRITER = range(1, 10)
@@ -68,3 +68,16 @@ def synced(peer: Peer) -> list[Any]:
         assert frame is not None
         frames.append(frame)
     return frames
+
+
+def told(process: HostProcess, count: int = 1) -> list[int]:
+    """How the first so many runs came to their end; another connection asks."""
+    codes = process.connect().call(1, CODES, count)
+    assert isinstance(codes, list)
+    return codes
+
+
+def begun(peer: Peer, call_id: int, given: int) -> None:
+    """All that was given credit for is there, and no more comes."""
+    assert receive(peer, given) == [part(call_id, number) for number in range(given)]
+    assert synced(peer) == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The Erlang runtimes that the system tests run on, and the code they run."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from native import once
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -51,7 +54,10 @@ def applications() -> list[Path]:
     """The client, compiled: by the OTP on PATH, the oldest one that is supported."""
     if shutil.which("rebar3") is None:
         pytest.skip("rebar3 is not installed")
-    subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build/.rebar3.lock").open("w") as lock:  # tests may run in several processes
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(["rebar3", "compile"], cwd=ROOT / "erlang", check=True, capture_output=True)
     return list(APPLICATIONS.glob("*/ebin"))
 
 
@@ -61,12 +67,23 @@ def compiled(out: Path, *sources: Path) -> Path:
     return out
 
 
+def compiled_once(name: str, *sources: Path) -> Path:
+    """To build/NAME: by whichever process of the tests comes first, and again only when something has changed."""
+    out = ROOT / "build" / name
+    with once(out, [*sources, *APPLICATIONS.glob("*/ebin/*.beam"), *ROOT.glob("erlang/*/*/*.hrl")], ["erlc"]) as stale:
+        if stale:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+            compiled(out, *sources)
+    return out
+
+
 @pytest.fixture(scope="session")
-def called(applications: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def called(applications: list[Path]) -> Path:
     """What suites call besides the client, compiled: the examples' code, and the starter of nodes."""
     names = ("examples/sum/gen_driver_test", "examples/zlib/gd_zlib", "examples/sqlite/gd_sqlite")
     sources = [ROOT / f"{name}.erl" for name in (*names, "erlang/test/gen_driver_nodes")]
-    return compiled(tmp_path_factory.mktemp("called"), *sources)
+    return compiled_once("called", *sources)
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +93,12 @@ def otp25(applications: list[Path], called: Path) -> Runtime:
 
 
 @pytest.fixture(scope="session")
-def otp28(applications: list[Path], called: Path, tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+def otp28(applications: list[Path], called: Path) -> Runtime:
     """The newest release, which brings neither a compiler nor Common Test along."""
     if not OTP28.exists():
         pytest.skip("there is no build/otp28: make otp28 fetches it")
     sources = [*HERE.glob("*.erl"), *HERE.glob("bare_otp/*.erl"), *(ROOT / "erlang/test").glob("*.erl")]
-    return Runtime(OTP28, False, (compiled(tmp_path_factory.mktemp("otp28"), *sources), called, *applications))
+    return Runtime(OTP28, False, (compiled_once("suites", *sources), called, *applications))
 
 
 @pytest.fixture(params=["otp25", "otp28"])
