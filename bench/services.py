@@ -6,8 +6,10 @@ A service of another engineer's making is one more generator in SERVICES.
 
 from __future__ import annotations
 
+import importlib.util
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from running_daemon import running_daemon
 from vm import SystemTrouble
 
+PEERS = Path(__file__).resolve().parent / "peers"
 # All else is default: four threads. What is raised lets 64 MiB through, and 10,000 clients stay.
 LIMITS = {
     "frame": "80MiB",
@@ -86,6 +89,26 @@ def echo(bed: Bed) -> Iterator[Service]:
 
 
 @contextmanager
+def naive(bed: Bed) -> Iterator[Service]:
+    """trio, erlang-py and a thread."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as directory,
+        child([sys.executable, str(PEERS / "naive.py"), str(bed.built / "sum.so"), f"{directory}/naive"]) as process,
+    ):
+        port = first_line(process, "peers/naive.py")
+        yield Service(f"tcp://127.0.0.1:{port}", f"unix:{directory}/naive", (process.pid,))
+
+
+@contextmanager
+def grpcio(bed: Bed) -> Iterator[Service]:
+    """A gRPC server in Python."""
+    if importlib.util.find_spec("grpc") is None:
+        raise SystemTrouble("grpcio is not there: pip install -e '.[bench]'")
+    with child([sys.executable, str(PEERS / "grpc_server.py"), str(bed.built / "sum.so")]) as process:
+        yield Service(f"127.0.0.1:{first_line(process, 'peers/grpc_server.py')}", pids=(process.pid,))
+
+
+@contextmanager
 def cnode(bed: Bed) -> Iterator[Service]:
     """The C node, known to the bench's own epmd."""
     bed.service("epmd")
@@ -128,6 +151,8 @@ def free_port() -> int:
 SERVICES: dict[str, Callable[[Bed], AbstractContextManager[Service]]] = {
     "daemon": daemon,
     "echo": echo,
+    "naive": naive,
+    "grpcio": grpcio,
     "cnode": cnode,
     "epmd": epmd,
 }

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from gendriverd.etf import Atom
 from services import Bed, Service
 from vm import SystemTrouble, Vm
+from workers import workers
 
 CALLERS = (1, 16, 128, 1024)
 BYTES = (64, 1024, 16384, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -168,4 +169,9 @@ SYSTEMS = (
         "dirty NIF", {**LATENCY, **CALLS, **PAYLOAD, **CPU, **MIXED}, "bench_nif", args=program("nif"), also=ELSEWHERE
     ),
     System("gen_server", {**LATENCY, **CALLS}, "bench_mem", words=("sum", "echo")),
+    System("naive trio", {**LATENCY, **CALLS}, "bench_gd", "naive", ours("call", "tcp"), ("sum", "echo")),
+    System("gRPC Python", {**LATENCY, **OWN}, service="grpcio", open=workers("grpc", "tcp"), required=False),
+    System("Python client", {**LATENCY, **OWN}, service="daemon", open=workers("trio", "tcp")),
+    System("Python client unix", {**LATENCY, **OWN}, service="daemon", open=workers("trio", "unix")),
+    System("grpcio client", {"calls": (128,)}, service="grpcio", open=workers("grpc", "tcp"), required=False),
 )

@@ -283,7 +283,7 @@ def build_drivers(tools: Toolchain, origins: Sequence[Path], out_dir: Path) -> i
 
 
 def build_peer(tools: Toolchain, source: Path, out_dir: Path) -> bool:
-    """What gendriverd is compared with: a program, or of the NIF a shared object. False when a library is missing."""
+    """What gendriverd is compared with: a program, or a shared object. False when a library is missing."""
     headers = [*source.parent.glob("*.h"), *source.parent.parent.glob("*.h")]
     named = set(re.findall(r'#include "(?:../)?([^"]+)"', source.read_text(encoding="utf-8")))
     needs = needs_of(tools, [source, *(header for header in headers if header.name in named)])
@@ -291,7 +291,7 @@ def build_peer(tools: Toolchain, source: Path, out_dir: Path) -> bool:
         packages = sorted({LIBRARIES[header].package for header in needs.missing})
         print(f"peer: {source.stem} left out: {', '.join(needs.missing)} not found (Debian: {' '.join(packages)})")
         return False
-    shared = "erl_nif.h" in source.read_text(encoding="utf-8")
+    shared = "\nmain(" not in source.read_text(encoding="utf-8")
     out = out_dir / (f"{source.stem}.so" if shared else source.stem)
     compile_flags = ["-D_GNU_SOURCE", "-fPIC" if shared else "-fPIE", *needs.compile]
     link_flags = ["-shared" if shared else "-pie", *needs.link, *RELRO]

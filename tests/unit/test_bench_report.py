@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -118,5 +119,5 @@ def test_names_beside_lines_never_cover_each_other():
 
     moved = apart([0.1, 0.11, 0.5, 0.98, 0.99], 0.05)
     assert moved == sorted(moved)
-    assert all(high - low >= 0.05 - 1e-9 for low, high in zip(moved, moved[1:], strict=False))
+    assert all(high - low >= 0.05 - 1e-9 for low, high in pairwise(moved))
     assert moved[-1] <= 1.0
