@@ -25,7 +25,9 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import erlang
+from gendriverd import etf_quick
 from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check, joined
+from gendriverd.etf_quick import Atom
 
 __all__ = [
     "DEFAULT",
@@ -47,15 +49,6 @@ ENCODE_DEPTH = 256  # erlang-py recurses
 _ATOM_CHARACTERS = 255
 _MAP, _SMALL_BIG, _LARGE_BIG = 116, 110, 111
 _STRING_MAX = 65535
-
-
-class Atom(str):
-    """An atom. Equal to the str of its name."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"Atom({str.__repr__(self)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +76,8 @@ class Opaque:
 
 def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
     """One term, version byte first. EtfError, with its `reason`, for anything else."""
+    if limits.terms >= etf_quick.SIZE and limits.depth >= etf_quick.DEPTH and (plain := etf_quick.decode(data)):
+        return plain[0]
     shape = check(data, limits)
     seen = [0]
     try:
@@ -96,6 +91,8 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
 
 def encode(term: Term) -> bytes:
     """The term's bytes, version byte first. EtfError names what cannot be encoded."""
+    if (plain := etf_quick.encode(term)) is not None:
+        return plain
     try:
         result: bytes = erlang.term_to_binary(_to(term, 0))
     except RecursionError:

@@ -182,9 +182,10 @@ class Link:
             return
 
     def _take(self, event: protocol.Event) -> None:
+        if type(event) is Answered:  # nearly all are
+            self._end(event.id, event.term, event.failed)
+            return
         match event:
-            case Answered(call_id, term, failed):
-                self._end(call_id, term, failed)
             case Part(call_id):
                 if isinstance(pending := self.pending.get(call_id), Streaming):
                     pending.take(event)

@@ -159,10 +159,12 @@ class Client:
         return trio.current_time() - began
 
     async def _answer(self, link: Link, call_id: int, pending: Pending, left: float | None) -> Term:
-        limit = float("inf") if left is None else max(0.0, left) + HOST_WORD
         try:
-            with trio.move_on_after(limit):
+            if left is None:
                 await pending.answered.wait()
+            else:
+                with trio.move_on_after(max(0.0, left) + HOST_WORD):
+                    await pending.answered.wait()
         finally:
             # Given up: the id stays taken until its final frame.
             if not pending.answered.is_set() and not link.leaving.is_set():
@@ -174,14 +176,21 @@ class Client:
     async def _roomy_link(self, until: float | None, *, keyed: bool) -> Link:
         """A usable link, if it takes another call. Failed('overloaded')"""
         link = await self._usable_link(until, keyed=keyed)
-        if len(link.pending) >= min(self._options.max_in_flight, link.welcome.in_flight):
-            raise Failed("overloaded")
-        if link.unsent > self._options.max_unsent:
+        room = len(link.pending) < min(self._options.max_in_flight, link.welcome.in_flight)
+        if not room or link.unsent > self._options.max_unsent:
+            await trio.lowlevel.checkpoint()  # who tries again at once must let others run, answers among them
             raise Failed("overloaded")
         return link
 
     async def _usable_link(self, until: float | None, *, keyed: bool = False) -> Link:
         """Where a request may be written now, without a checkpoint in between."""
+        link = self._link
+        if link is not None and not link.leaving.is_set() and not (keyed and self._old):
+            await trio.lowlevel.checkpoint_if_cancelled()  # who asks waits for the answer soon, and others run then
+            return link
+        return await self._awaited_link(until, keyed=keyed)
+
+    async def _awaited_link(self, until: float | None, *, keyed: bool) -> Link:
         await trio.lowlevel.checkpoint()
         limit = trio.current_time() + self._options.connect_wait if until is None else until
         with trio.CancelScope(deadline=limit):

@@ -48,6 +48,7 @@ _NOT_BEGUN: dict[str | None, FailedReason] = {
 }
 CREDIT_MAX = (1 << 32) - 1
 _ID_OF = re.compile(rb"\x83h\x03w(?:\x05reply|\x04(?P<part>part))(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)
+_CALL, _REPLY = Atom("call"), Atom("reply")
 _NOTE = b"\x83h\x02w\x04note"
 
 
@@ -123,6 +124,7 @@ class Receiver:
 
     def __init__(self, frame_max: int = FRAME_MAX, *, instance: str = "", key: Key | None = None) -> None:
         self._buffer = bytearray()
+        self._at = 0  # how much of it was taken
         self._frame_max = frame_max
         self._introduction = Introduction(instance, key)
         self._greeted = False
@@ -132,28 +134,36 @@ class Receiver:
     @property
     def in_frame(self) -> bool:
         """True in the middle of a frame: an end of file now cuts it off."""
-        return bool(self._buffer)
+        return len(self._buffer) > self._at
 
     def receive(self, data: bytes) -> Iterator[Event]:
         """The events in data and what came before; those not taken come the next time.
 
         ProtocolError, AuthFailed: give the connection up. A frame beyond the limit is refused by its first four bytes.
         """
+        self._cut()
         self._buffer += data
-        while len(self._buffer) >= _HEAD.size:
-            (size,) = _HEAD.unpack_from(self._buffer)
+        while len(self._buffer) - self._at >= _HEAD.size:
+            begin = self._at + _HEAD.size
+            (size,) = _HEAD.unpack_from(self._buffer, self._at)
             limit = self._frame_max if self._welcomed else HANDSHAKE_MAX
             if size > limit:
                 raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken")
-            end = _HEAD.size + size
-            if len(self._buffer) < end:
-                return
+            if len(self._buffer) < begin + size:
+                break
             with memoryview(self._buffer) as view:
-                head, frame = bytes(view[: _HEAD.size]), bytes(view[_HEAD.size : end])
-            del self._buffer[:end]
-            event = self._event(frame) if self._welcomed else self._handshake(head + frame)
+                frame = bytes(view[begin if self._welcomed else self._at : begin + size])
+            self._at = begin + size
+            event = self._event(frame) if self._welcomed else self._handshake(frame)
             if event is not None:
                 yield event
+        self._cut()
+
+    def _cut(self) -> None:
+        """Away with what was taken: of many frames at once, as each time the rest has to move."""
+        if self._at:
+            del self._buffer[: self._at]
+            self._at = 0
 
     def _event(self, frame: bytes) -> Event | None:
         try:
@@ -165,9 +175,9 @@ class Receiver:
                 raise ProtocolError(f"a frame that is no term: {exc}") from None
             call_id = int.from_bytes(head["small"] or head["large"], "big")
             return (Part if head["part"] else Answered)(call_id, None, "undecodable")
+        if type(term) is tuple and len(term) == 3 and term[0] == _REPLY and type(term[1]) is int:  # nearly all are
+            return Answered(term[1], term[2], None)
         match term:
-            case (Atom("reply"), int(call_id), answer):
-                return Answered(call_id, answer, None)
             case (Atom("failed"), int(call_id), Atom(reason)):
                 return Answered(call_id, None, REASONS.get(reason, "interrupted"))
             case (Atom("pong"), int(ping_id)):
@@ -257,7 +267,7 @@ def options(timeout: float | None, key: int | None, trace: bytes | None, parts: 
 
 def call(call_id: int, cmd: int, params: Term, opts: dict[Term, Term]) -> bytes:
     """{call, Id, Cmd, Params [, Opts]}"""
-    message: tuple[Term, ...] = (Atom("call"), call_id, cmd, params)
+    message: tuple[Term, ...] = (_CALL, call_id, cmd, params)
     return etf.frame((*message, opts) if opts else message)
 
 

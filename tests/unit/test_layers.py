@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gendriverd"
 # A module imports from its own layer or lower ones. ARCHITECTURE.md, The daemon.
 LAYERS = [
     ["__init__"],
-    ["errors", "quantities", "etf_guard"],
+    ["errors", "quantities", "etf_guard", "etf_quick"],
     ["states", "backoff", "toml_places", "etf"],
     ["config", "erlterm", "auth"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
