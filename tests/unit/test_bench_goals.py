@@ -6,13 +6,14 @@ from __future__ import annotations
 import pytest
 
 from goals import GOALS, Cell, Goal, evaluate
+from results import Row
 
 OURS, THEIRS = Cell("ours", "calls", 128, "rate"), Cell("theirs", "calls", 128, "rate")
 RATIO = Goal("ours against theirs", "free", OURS, THEIRS, ">=", 2)
 BOUND = Goal("ours", "free", OURS, None, "<=", 10, "ms")
 
 
-def row(system, rounds, placement="free"):
+def row(system: str, rounds: list[float], placement: str = "free") -> Row:
     return {
         "placement": placement,
         "system": system,

@@ -6,10 +6,12 @@ from __future__ import annotations
 import importlib.util
 import json
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 import report
+from results import Row
 
 HEAD = {
     "machine": {"cpu": "a CPU", "cores": 2},
@@ -21,7 +23,7 @@ HEAD = {
 }
 
 
-def row(system, x, rounds, workload="calls", metric="rate"):
+def row(system: str, x: int, rounds: list[float], workload: str = "calls", metric: str = "rate") -> Row:
     names = {"placement": "pinned", "system": system, "workload": workload, "x": x, "metric": metric}
     return {**names, "unit": "1/s", "rounds": rounds}
 
@@ -47,7 +49,7 @@ def without_matplotlib(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
 
-def written(results):
+def written(results: Path) -> str:
     report.main(results)
     return (results.parent / "report" / "report.md").read_text()
 
