@@ -73,18 +73,27 @@ free_slot(void)
 	return c;
 }
 
+int
+conn_hear(const struct conn *c, int fd, int operation)
+{
+	struct epoll_event event = {
+		.events = EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLET | (c->hears_out ? EPOLLOUT : 0),
+		.data.u64 = (uint64_t)c->generation << 32 | c->slot,
+	};
+
+	return epoll_ctl(conns.epoll, operation, fd, &event);
+}
+
 const char *
 conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len)
 {
 	struct conn *c = conns.stopping ? NULL : free_slot();
-	struct epoll_event event = { .events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 
 	if (c == NULL) {
 		close(fd);
 		return conns.stopping ? "stopping" : "too_many";
 	}
-	event.data.u64 = (uint64_t)c->generation << 32 | c->slot;
-	if ((c->peer = strdup(peer)) == NULL || epoll_ctl(conns.epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
+	if ((c->peer = strdup(peer)) == NULL || conn_hear(c, fd, EPOLL_CTL_ADD) != 0) {
 		free(c->peer);
 		c->peer = NULL;
 		close(fd);
@@ -204,7 +213,7 @@ conn_free(struct conn *c)
 	conns.hooks.closed(c);
 	c->fd = -1;
 	c->generation++;
-	c->broken = c->blocked = c->watched = c->last = false;
+	c->broken = c->blocked = c->hears_out = c->watched = c->last = false;
 	c->notes = false;
 	c->notes_lost = c->flight_bytes = c->bytes_out = c->progress_at = 0;
 	pthread_mutex_unlock(&c->lock);

@@ -45,6 +45,7 @@ struct conn {
 	bool sending;			/* a thread is in sendmsg, without the lock */
 	bool writable_again;		/* the loop saw it meanwhile */
 	bool blocked;			/* the socket is full: wait for the loop */
+	bool hears_out;			/* it was once: epoll tells when it takes more */
 	bool broken;			/* sending failed: nobody is there */
 	uint64_t progress_at;		/* ns: when bytes last went out, or began to wait */
 	struct ids calls;		/* in flight */
@@ -94,6 +95,8 @@ int conns_init(const struct start *start, const struct driver *driver, struct po
 
 /* Loop. Takes fd, and sends `welcome` first. NULL, or why not (fd is closed). */
 const char *conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len);
+/* Have epoll tell of fd, which is c's (EPOLL_CTL_ADD: loop), or of more (EPOLL_CTL_MOD: c->lock held). As epoll_ctl. */
+int conn_hear(const struct conn *c, int fd, int operation);
 /* Loop. What epoll said. `token` is the event's. */
 void conn_event(uint64_t token, uint32_t events);
 /* Loop. Do what is due on connections with work. True: there is more, come again

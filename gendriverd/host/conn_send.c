@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "clock.h"
@@ -120,6 +121,21 @@ took(struct conn *c, size_t n)
 		conn_stir(c);
 }
 
+/* The socket is full. Most never are: who always listens for room is woken by each read of the client. Should there be
+ * room again meanwhile, epoll tells at once. Lock held. */
+static void
+block(struct conn *c)
+{
+	c->blocked = c->watched = true;	/* the loop's clock runs now */
+	if (c->progress_at == 0)
+		c->progress_at = now_ns();
+	if (!c->hears_out) {
+		c->hears_out = true;
+		if (conn_hear(c, c->fd, EPOLL_CTL_MOD) != 0)
+			abort();	/* a driver has closed what is ours */
+	}
+}
+
 /* Send until all is out or the socket is full. Drops and takes the lock. */
 static void
 send_out(struct conn *c, struct queue *freed)
@@ -151,9 +167,7 @@ send_out(struct conn *c, struct queue *freed)
 			break;
 		} else if (!c->writable_again) {
 			record_sent(c, 0);
-			c->blocked = c->watched = true;	/* the loop's clock runs now */
-			if (c->progress_at == 0)
-				c->progress_at = now_ns();
+			block(c);
 			break;
 		}
 	}
