@@ -69,10 +69,13 @@ def figures(rows: Sequence[Row], found: Sequence[Found]) -> Iterator[tuple[str, 
         ("payload", "payload", "throughput", payload),
         ("cpu", "cpu", "rate", cpu),
     )
+    across = {"calls", "payload"}  # a line takes two points
     for name, workload, metric, how in drawn:
         for placement in ("pinned", "free"):
             those = [row for row in rows if row["placement"] == placement and row["workload"] == workload]
             those = [row for row in those if not row["system"].startswith(("host", "loop", "bare"))]
+            if workload in across and not curves(those, workload, metric):
+                continue
             if any(row["metric"] == metric for row in those):
                 yield f"{name}_{placement}", how(those, placement)
     if panels := [panel for panel in GROWTH if curves(rows, panel[0], panel[1], ("host alone", "gendriverd"))]:
@@ -194,7 +197,7 @@ def by_system(rows: Sequence[Row], x: object, metric: str) -> dict[str, float]:
 
 
 def rates(rows: Sequence[Row], placement: str) -> Figure:
-    points = {name: at for name, at in curves(rows, "calls", "rate").items() if shown_in_lines(name)}
+    points = chosen(curves(rows, "calls", "rate"))
     figure, axes = lines(points, f"Small calls ({where(placement)})")
     axes.set_xlabel("callers at once")
     axes.set_ylabel("calls a second")
@@ -202,12 +205,17 @@ def rates(rows: Sequence[Row], placement: str) -> Figure:
 
 
 def payload(rows: Sequence[Row], placement: str) -> Figure:
-    points = {name: at for name, at in curves(rows, "payload", "throughput").items() if shown_in_lines(name)}
+    points = chosen(curves(rows, "payload", "throughput"))
     figure, axes = lines(points, f"A binary there and back, one caller ({where(placement)})")
     axes.xaxis.set_major_formatter(sized)
     axes.set_xlabel("size of the binary")
     axes.set_ylabel("MB/s, counted once")
     return figure
+
+
+def chosen(points: Curves) -> Curves:
+    """Those that a plot of all systems has room for; all, where none of them was measured."""
+    return {name: those for name, those in points.items() if shown_in_lines(name)} or points
 
 
 def lines(points: Curves, title: str) -> tuple[Figure, Axes]:

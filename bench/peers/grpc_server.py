@@ -16,9 +16,9 @@ from pathlib import Path
 
 import grpc
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "peers")]
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
-from naive import c_sum  # noqa: E402 (its path is set above)
+from peers.naive import c_sum  # noqa: E402 (its path is set above)
 
 NUMBERS, TOTAL = struct.Struct(">4q"), struct.Struct(">q")
 

@@ -115,6 +115,22 @@ def test_plots_are_drawn_and_named_in_the_text(results):
         assert f"({name}.png)" in text
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row("a system of tomorrow", x, [1.0]) for x in (1, 16)],
+        [row("gendriverd tcp", 128, [1.0])],
+        [row("gendriverd tcp", 64, [1.0], "payload", "throughput")],
+        [],
+    ],
+    ids=["unknown", "one point", "one size", "nothing"],
+)
+def test_few_rows_are_drawn_as_far_as_they_go(results, rows):
+    pytest.importorskip("matplotlib", reason="of the extra bench")
+    results.write_text(json.dumps({**HEAD, "rows": rows}))
+    assert "## Goals" in written(results)
+
+
 def test_names_beside_lines_never_cover_each_other():
     pytest.importorskip("matplotlib", reason="of the extra bench")
     from plots import apart
