@@ -67,6 +67,11 @@ def driver(name: str) -> Path:
     return _driver(native.ROOT / "examples" / name)
 
 
+def counted() -> Path:
+    """The bench's own, whose sums the loop runs even under a profiler."""
+    return _driver(BENCH / "counted.c")
+
+
 def gate() -> Path:
     """The tests' driver whose calls wait until they are let through."""
     return _driver(native.ROOT / "tests/drivers/gate.c")

@@ -37,7 +37,7 @@ BUDGET = ROOT / "bench" / "counts.toml"
 BATCH = 128
 FEW, MANY = 4 * BATCH, 12 * BATCH
 SUM, NUMBERS = 1, [1, 2, 3, 4]
-ANSWER = (Atom("ok"), 10.0)
+ANSWER = (Atom("ok"), 10)
 TIMES = 5  # measured to write a budget
 TRIES = 3  # and before one is said to be broken
 STEADY = 0.03  # how far the five may lie apart
@@ -117,7 +117,7 @@ def run_once(host: Path, case: Case, requests: int) -> tuple[int, int]:
             "--trace-syscalls=yes",
             f"--log-file={log}",
         ]
-        driver = compiled.driver("sum")
+        driver = compiled.counted()
         with HostProcess(host, driver, threads=case.threads, recorded=True, under=under) as process:
             process.ready()
             ask(process.connect(tcp=case.transport == "tcp"), case, requests)

@@ -3,6 +3,10 @@
 #include "gen_driver.h"
 #include "work.h"
 
+#ifndef LENGTHS
+#define LENGTHS NULL	/* the host finds out */
+#endif
+
 static atomic_llong sums;
 
 static void
@@ -117,4 +121,8 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv_state, void *trd_state)
 	}
 }
 
-GD_DRIVER(.dispatch = dispatch)
+static const gd_command commands[] = {
+	{ "sum", SUM }, { "echo", ECHO }, { "spin", SPIN }, { "mixed", MIXED }, { "count", COUNT }, { "parts", PARTS }, { NULL, 0 },
+};
+
+GD_DRIVER(.dispatch = dispatch, .commands = commands, .lengths = LENGTHS)

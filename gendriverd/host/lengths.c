@@ -6,6 +6,7 @@
 #include "lengths.h"
 #include "stats.h"
 
+#define SAID 1000u			/* ns: what the driver calls short takes no longer */
 #define FIRST_BAR 1000000000ull		/* ns */
 #define LONGEST_BAR (3600 * FIRST_BAR)
 
@@ -34,11 +35,11 @@ lengths_expect(unsigned entry, uint64_t now)
 
 	if (most_ns == 0 || l->said == GD_LONG)
 		return LENGTH_LONG;
-	if (l->said != GD_SHORT && (lately == 0 || lately > most_ns))
-		return LENGTH_LONG;
 	if (atomic_load_explicit(&l->barred_until, memory_order_relaxed) > now)
 		return LENGTH_LONG;
-	return lately < LENGTH_LONG ? lately : LENGTH_LONG - 1;
+	if (l->said == GD_SHORT)
+		return lately < SAID ? lately : SAID;
+	return lately == 0 || lately > most_ns ? LENGTH_LONG : lately;
 }
 
 /* Where the new value is close to the old it is not stored: other threads have it in their caches. */
