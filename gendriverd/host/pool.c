@@ -278,6 +278,7 @@ pool_next_deadline(struct pool *p)
 void
 pool_leave(struct pool *p)
 {
+	pool_enqueue(p, &p->lead.turn);		/* casts: who is there yet runs them */
 	pthread_mutex_lock(&p->lock);
 	p->leaving = true;
 	for (unsigned i = 0; i < p->threads; i++)
