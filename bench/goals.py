@@ -138,14 +138,14 @@ PINNED = (
     p50("gendriverd unix plain", 1.25),
     p50("gendriverd conn unix", 0.85),
     p50("gendriverd conn tcp", 1.1),
-    *(rate("pinned", "gendriverd tcp", "raw tcp", callers, 0.95) for callers in (16, 128, 1024)),
-    rate("pinned", "gendriverd tcp", "C node", 128, 5),
-    rate("pinned", "gendriverd tcp", "port mux", 128, 2),
-    rate("pinned", "gendriverd tcp", "port best", 128, 0.95),
-    rate("pinned", "gendriverd tcp", "dirty NIF", 128, 0.40),
+    *(rate("pinned", "gendriverd tcp plain", "raw tcp plain", callers, 0.95) for callers in (16, 128, 1024)),
+    rate("pinned", "gendriverd tcp plain", "C node", 128, 5),
+    rate("pinned", "gendriverd tcp plain", "port mux", 128, 2),
+    rate("pinned", "gendriverd tcp plain", "port best", 128, 0.95),
+    rate("pinned", "gendriverd tcp plain", "dirty NIF", 128, 0.40),
     rate("pinned", "gendriverd tcp", "naive trio", 128, 60),
-    rate("pinned", "gendriverd tcp", "gRPC Python", 128, 50),
-    against("casts against C node", "pinned", "gendriverd tcp", "C node", "casts", 1, "rate", (">=", 4)),
+    rate("pinned", "gendriverd tcp plain", "gRPC Python", 128, 50),
+    against("casts against C node", "pinned", "gendriverd tcp plain", "C node", "casts", 1, "rate", (">=", 4)),
     against(
         "recorder and statistics: CPU time a request, 128 deep, against a host without",
         "pinned",
@@ -159,7 +159,7 @@ PINNED = (
 )
 
 FREE = (
-    *(rate("free", "gendriverd tcp", "raw tcp", callers, 0.97) for callers in (128, 1024)),
+    *(rate("free", "gendriverd tcp plain", "raw tcp plain", callers, 0.97) for callers in (128, 1024)),
     *(
         against(
             f"16 callers with {us:,} us of CPU each, against dirty NIF, rate",
@@ -217,7 +217,7 @@ FREE = (
         (">=", 0.9),
     ),
     rate("free", "gendriverd tcp plain", "gendriverd tcp", 128, 1.0),
-    rate("free", "gendriverd tcp", "gen_server", 128, 0.80),
+    rate("free", "gendriverd tcp plain", "gen_server", 128, 0.80),
     rate("free", "gendriverd pool 2", "gen_server", 1024, 0.95),
     rate("free", "gendriverd batch 128", "gendriverd tcp", 128, 2.5),
     absolute(
