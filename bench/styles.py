@@ -33,6 +33,7 @@ STYLES = {
     "host alone": Style(OURS, "o", label="the host"),
     "gendriverd": Style("#e08a1e", "s", label="the daemon"),
     "raw tcp": Style("#555555", "x", "--"),
+    "raw tcp plain": Style("#3d3d3d", "3", "--"),
     "raw unix": Style("#888888", "+", "--"),
     "raw conn tcp": Style("#6b6b6b", "1", ":"),
     "raw conn unix": Style("#9a9a9a", "2", ":"),
@@ -49,11 +50,12 @@ STYLES = {
 OTHER = Style("#777777", ".")
 # The rest would only cover these: tables have them.
 IN_LINES = (
+    "gendriverd tcp plain",
     "gendriverd tcp",
     "gendriverd unix",
     "gendriverd pool 2",
     "gendriverd conn tcp",
-    "raw tcp",
+    "raw tcp plain",
     "C node",
     "port serial",
     "port mux",

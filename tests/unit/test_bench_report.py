@@ -29,11 +29,11 @@ def row(system: str, x: int, rounds: list[float], workload: str = "calls", metri
 
 
 ROWS = [
-    row("gendriverd tcp", 16, [100.0, 200.0, 300.0]),
-    row("gendriverd tcp", 128, [1000.0, 2000.0, 3000.0]),
+    row("gendriverd tcp plain", 16, [100.0, 200.0, 300.0]),
+    row("gendriverd tcp plain", 128, [1000.0, 2000.0, 3000.0]),
     row("dirty NIF", 128, [2000.0, 2000.0, 12000.0]),
-    row("gendriverd tcp", 1, [50.0, 60.0, 70.0], "latency", "p50"),
-    row("gendriverd tcp", 1, [90.0, 91.0, 92.0], "latency", "p99"),
+    row("gendriverd tcp plain", 1, [50.0, 60.0, 70.0], "latency", "p50"),
+    row("gendriverd tcp plain", 1, [90.0, 91.0, 92.0], "latency", "p99"),
 ]
 
 
@@ -57,15 +57,15 @@ def written(results: Path) -> str:
 @pytest.mark.usefixtures("without_matplotlib")
 def test_a_cell_has_median_range_and_the_ratio_of_each_round(results):
     text = written(results)
-    assert "| gendriverd tcp | 200 (100 to 300) | 2,000 (1,000 to 3,000) |" in text
+    assert "| gendriverd tcp plain | 200 (100 to 300) | 2,000 (1,000 to 3,000) |" in text
     assert "| dirty NIF | - | 2,000 (2,000 to 12,000) **2** |" in text
 
 
 @pytest.mark.usefixtures("without_matplotlib")
 def test_goals_are_told_as_met_not_met_and_not_measured(results):
     text = written(results)
-    assert "| gendriverd tcp against dirty NIF, 128 callers, rate | >= 0.4 | 0.5 | 0.25 to 1 | met |" in text
-    assert "| gendriverd tcp against C node, 128 callers, rate | >= 5 | - |  | not measured |" in text
+    assert "| gendriverd tcp plain against dirty NIF, 128 callers, rate | >= 0.4 | 0.5 | 0.25 to 1 | met |" in text
+    assert "| gendriverd tcp plain against C node, 128 callers, rate | >= 5 | - |  | not measured |" in text
 
 
 @pytest.mark.usefixtures("without_matplotlib")
@@ -119,8 +119,8 @@ def test_plots_are_drawn_and_named_in_the_text(results):
     "rows",
     [
         [row("a system of tomorrow", x, [1.0]) for x in (1, 16)],
-        [row("gendriverd tcp", 128, [1.0])],
-        [row("gendriverd tcp", 64, [1.0], "payload", "throughput")],
+        [row("gendriverd tcp plain", 128, [1.0])],
+        [row("gendriverd tcp plain", 64, [1.0], "payload", "throughput")],
         [],
     ],
     ids=["unknown", "one point", "one size", "nothing"],
