@@ -40,6 +40,13 @@ said("host", {note, Term}, Frame) ->
 said("host", Term, Frame) ->
     ?assertEqual(Term, gen_driver_proto:decode(Frame)).
 
+%% A timeout alone is written by hand; it and all others come out as the VM writes them.
+options_test_() ->
+    [?_assertEqual({call, 1, 2, [], Options},
+                   binary_to_term(iolist_to_binary(gen_driver_proto:encode_call(1, 2, none, Options))))
+     || Options <- [#{timeout => T} || T <- [0, 1, 255, 256, 5000, 16#7fffffff, 16#80000000, 16#ffffffff]]
+                    ++ [#{timeout => 7, key => 8}, #{key => 9}, #{trace => <<"t">>}]].
+
 encode({hello, 1, Instance, #{}}) -> gen_driver_handshake:hello(Instance);
 encode({call, Id, Cmd}) -> gen_driver_proto:encode_call(Id, Cmd, none, #{});
 encode({call, Id, Cmd, Params}) -> gen_driver_proto:encode_call(Id, Cmd, params(Params), #{});

@@ -83,6 +83,9 @@ int(N) -> <<98, N:32>>.
 unsigned(N) when N =< 16#7fffffff -> int(N);
 unsigned(N) -> <<110, 4, 0, N:32/little>>.
 
+%% Most calls carry a timeout and nothing else.
+encode_options(#{timeout := Timeout} = Options) when map_size(Options) =:= 1, is_integer(Timeout), Timeout >= 0, Timeout =< 16#7fffffff ->
+    <<116, 1:32, 119, 7, "timeout", (int(Timeout))/binary>>;
 encode_options(Options) ->
     <<?VERSION, Encoded/binary>> = term_to_binary(Options),
     Encoded.
