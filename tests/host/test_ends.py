@@ -34,7 +34,7 @@ def test_casts_of_a_client_that_left_still_run(gated: HostFactory, gate: Gate) -
 
 
 def test_stop_ends_with_0_and_destroys_threads_then_driver(gated: HostFactory, tmp_path: Path) -> None:
-    process = gated(threads=3, settings={"marks": str(tmp_path / "marks")})
+    process = gated(threads=3, short=0, settings={"marks": str(tmp_path / "marks")})
     peer = process.connect()
     for i in range(6):
         assert isinstance(peer.call(i, SEAT), int)
