@@ -166,7 +166,7 @@ prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on P
 prop-short: ## the same on 500
 	$(MAKE) prop PROP_CASES=500
 
-bench: setup-test $(VENV)/.dev $(VENV)/.bench ## gendriverd beside its alternatives, on one CPU and on two: half an hour; BENCH="--workloads calls": other arguments
+bench: setup-test $(VENV)/.dev $(VENV)/.bench ## gendriverd beside its alternatives, on one CPU and on two: most of an hour; BENCH="--workloads calls": other arguments
 	$(PY) bench/bench.py $(BENCH)
 
 bench-short: setup-test $(VENV)/.dev $(VENV)/.bench ## whether all of it runs: a minute and a half

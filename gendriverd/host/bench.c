@@ -195,13 +195,16 @@ preempted(void)
 void
 bench_count(const struct bench *b, const struct request *r, const struct answer *answer)
 {
+	uint64_t took = b->ended_at - b->started_at;
+	uint32_t most = b->driver->start->short_ns;
+
 	stats_add(b->seat, &(struct sample){
 		.entry = r->entry, .call = r->syn, .failed = b->erred || answer->failed != NULL,
 		.by_loop = b->by_loop,
 		.queued_at = r->record->queued_at, .started_at = b->started_at, .ended_at = b->ended_at,
 	});
-	if (b->ended_at - b->started_at <= b->driver->start->short_ns || !preempted())
-		lengths_took(r->entry, b->ended_at - b->started_at);
+	if (most != 0 && (took <= most || !preempted()))
+		lengths_took(r->entry, took);
 }
 
 void

@@ -32,7 +32,7 @@ struct worker {
 struct seat {
 	unsigned number;
 	struct worker *holder;	/* pool lock: the thread that works here */
-	pthread_cond_t work;	/* pool lock: idle became false, or leaving */
+	pthread_cond_t work;	/* pool lock: idle became false, leaving, or its thread is the loop now */
 	bool idle;		/* pool lock */
 	bool borrowed;		/* pool lock: by the loop; its worker waits */
 	struct request *running;	/* pool lock */
