@@ -255,10 +255,10 @@ a_plain_call_that_gives_up_is_not_cancelled(Config) ->
     #{in_flight := 0} = drained(Client),
     {messages, []} = process_info(self(), messages).
 
-%% 64 messages, or 64 KiB: else a steady stream would never be sent.
+%% 256 requests, or 64 KiB: else a steady stream would never be sent.
 a_flush_waits_for_no_empty_mailbox(Config) ->
     {Client, Conn} = connected(Config),
-    3 = sends(Client, Conn, lists:duplicate(160, small)),
+    3 = sends(Client, Conn, lists:duplicate(640, small)),
     true = 4 =< sends(Client, Conn, lists:duplicate(10, binary:copy(<<0>>, 30000))).
 
 sends(Client, Conn, Params) ->

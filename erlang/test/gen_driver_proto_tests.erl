@@ -86,6 +86,45 @@ options_alone_test() ->
     ?assertEqual({cast, 2, [], #{key => 3}}, binary_to_term(iolist_to_binary(
         gen_driver_proto:encode_cast(2, none, #{key => 3})))).
 
+%% Most frames are written in one piece, with their length before them.
+written_in_one_piece_test_() ->
+    Params = [[], [1, 2, 3, 4], <<0:8000>>],
+    Frames = [{gen_driver_proto:call_frame(Id, Command, params(P), infinity), {call, Id, Command, P}}
+              || Id <- [0, 255, 256, 16#7fffffff], Command <- [0, 16#3fffffff], P <- Params]
+        ++ [{gen_driver_proto:call_frame(1, 2, params(P), Left), {call, 1, 2, P, #{timeout => Left}}}
+            || Left <- [0, 255, 256, 16#7fffffff], P <- Params]
+        ++ [{gen_driver_proto:cast_frame(Command, params(P)), {cast, Command, P}} || Command <- [0, 16#3fffffff], P <- Params],
+    [?_assertEqual({byte_size(Frame), Term}, {Size, binary_to_term(Frame)}) || {<<Size:32, Frame/binary>>, Term} <- Frames].
+
+%% Terms that are read by hand, and their neighbours that are not.
+small_terms_test_() ->
+    Bytes = [bytes(N) || N <- [0, 1, 64, 65, 300]],
+    Leaves = [0, 255, 256, -1, 16#7fffffff, -16#80000000, 16#80000000, 1 bsl 70, 0.0, -0.0, 1.5, -1.0e300, ok, error, true,
+              [], {}, {ok}, {error, 1}, {ok, 1, 2}, [ok], <<1:3>>] ++ Bytes,
+    Terms = Leaves ++ [{ok, Leaf} || Leaf <- Leaves],
+    [?_assertEqual({ok, Term}, element_of(reply(Id, term_to_binary(Term)))) || Term <- Terms, Id <- [1, 300]]
+        ++ [?_assertEqual(undecodable, element_of(reply(1, Bad)))
+            || Bad <- [<<131, 70, 16#7ff8000000000000:64>>, <<131, 104, 2, 119, 2, "ok", 70, 16#7ff0000000000000:64>>,
+                       <<131, 97, 1, 0>>, <<131, 104, 2, 119, 2, "ok", 97, 1, 0>>, <<131, 109, 3:32, "ab">>,
+                       <<131, 109, 1:32, "ab">>, <<131, 98, 1:24>>]].
+
+%% It does not hold on to the frame.
+small_binaries_are_copies_test() ->
+    {Frame, BodyAt} = reply(1, term_to_binary({ok, <<0:512>>})),
+    {ok, {ok, Bytes}} = gen_driver_proto:term(<<Frame/binary>>, BodyAt),
+    ?assertEqual(64, binary:referenced_byte_size(Bytes)).
+
+reply(Id, <<131, Term/binary>>) ->
+    <<131, Number/binary>> = term_to_binary(Id),
+    Head = <<131, 104, 3, 119, 5, "reply", Number/binary>>,
+    {<<Head/binary, Term/binary>>, byte_size(Head)}.
+
+element_of({Frame, BodyAt}) ->
+    {reply, _, BodyAt} = gen_driver_proto:decode(Frame),
+    gen_driver_proto:term(Frame, BodyAt).
+
+bytes(N) -> list_to_binary([I rem 256 || I <- lists:seq(1, N)]).
+
 %%% envelopes.txt: what a host takes and refuses; here: what it takes that we would write
 
 envelopes_test_() ->

@@ -105,24 +105,23 @@ backoff_test() ->
 %%% Queue
 
 queue_keeps_order_and_counts_test() ->
-    Requests = [#request{command = N, size = N * 10, placed = N rem 2 =:= 0} || N <- lists:seq(1, 5)],
+    Requests = [#request{command = N, size = N * 10} || N <- lists:seq(1, 5)],
     [One, Two, Three, Four, Five] = Requests,
     Q0 = lists:foldl(fun gen_driver_queue:in/2, gen_driver_queue:new(), Requests),
-    ?assertEqual({5, 5, 150 + 5 * 32}, sizes(Q0)),
+    ?assertEqual({5, 150 + 5 * 32}, sizes(Q0)),
     ?assertEqual(One, gen_driver_queue:peek(Q0)),
     Q1 = gen_driver_queue:hold(One, Q0),
     Q2 = gen_driver_queue:out(Q1),
-    ?assertEqual({3, 4, 130 + 4 * 32}, sizes(Q2)),
-    ?assertMatch({{1, 20}, _}, gen_driver_queue:settle(Q2)),
-    {_, Q3} = gen_driver_queue:settle(gen_driver_queue:release(Q2)),
+    ?assertEqual({4, 130 + 4 * 32}, sizes(Q2)),
+    ?assertEqual(Three, gen_driver_queue:peek(Q2)),
+    Q3 = gen_driver_queue:release(Q2),
     ?assertEqual(One, gen_driver_queue:peek(Q3)),
-    ?assertEqual({4, 4, 130 + 4 * 32}, sizes(Q3)),
+    ?assertEqual({4, 130 + 4 * 32}, sizes(Q3)),
     {Removed, Q4} = gen_driver_queue:remove(fun(#request{command = C}) -> C =:= 4 end, Q3),
     ?assertEqual([Four], Removed),
-    ?assertMatch({{1, 40}, _}, gen_driver_queue:settle(Q4)),
     {Rest, Q5} = gen_driver_queue:empty(gen_driver_queue:hold(One, Q4)),
     ?assertEqual([One, Three, Five], Rest),
-    ?assertEqual({0, 0, 0}, sizes(Q5)),
+    ?assertEqual({0, 0}, sizes(Q5)),
     ?assertEqual(empty, gen_driver_queue:peek(Q5)),
     _ = Two.
 
@@ -133,7 +132,38 @@ queue_bounds_test() ->
     ?assertNot(gen_driver_queue:is_full({2, 101}, Q)).
 
 sizes(Q) ->
-    {gen_driver_queue:ready(Q), gen_driver_queue:size(Q), gen_driver_queue:bytes(Q)}.
+    {gen_driver_queue:size(Q), gen_driver_queue:bytes(Q)}.
+
+%%% Batch
+
+batch_keeps_order_and_knows_what_it_holds_test() ->
+    From = {self(), make_ref()},
+    B0 = gen_driver_batch:new(),
+    ?assertEqual(none, gen_driver_batch:size(B0)),
+    B1 = gen_driver_batch:call(7, <<"a">>, #request{from = From, size = 10, placed = true}, B0),
+    B2 = gen_driver_batch:cast(<<"b">>, #request{size = 20, placed = true}, B1),
+    B3 = gen_driver_batch:control(<<"c">>, B2),
+    B4 = gen_driver_batch:cast([<<"d">>, <<"e">>], #request{from = {ack, From}, size = 40}, B3),
+    B5 = gen_driver_batch:call(8, <<"f">>, #request{from = From, size = 80}, B4),
+    ?assertEqual(<<"abcdef">>, iolist_to_binary(gen_driver_batch:data(B5))),
+    ?assertEqual({some, [7, 8], 2, [From], {2, 30}},
+                 {gen_driver_batch:size(B5), gen_driver_batch:calls(B5), gen_driver_batch:casts(B5), gen_driver_batch:acks(B5),
+                  gen_driver_batch:places(B5)}),
+    Left = gen_driver_batch:without_calls(B5),
+    ?assertEqual({<<"bcde">>, []}, {iolist_to_binary(gen_driver_batch:data(Left)), gen_driver_batch:calls(Left)}).
+
+batch_is_enough_by_number_or_bytes_test() ->
+    Cast = fun(Size) -> fun(_, Batch) -> gen_driver_batch:cast(<<"x">>, #request{size = Size}, Batch) end end,
+    Some = lists:foldl(Cast(0), gen_driver_batch:new(), lists:seq(1, 255)),
+    ?assertEqual(some, gen_driver_batch:size(Some)),
+    ?assertEqual(enough, gen_driver_batch:size((Cast(0))(x, Some))),
+    ?assertEqual(enough, gen_driver_batch:size((Cast(65536))(x, gen_driver_batch:new()))).
+
+%% What is let through without a look is what a look lets through.
+small_parameters_test_() ->
+    Limits = [#{}, #{depth => 20}, #{terms => 40}, #{bignum => 16}, #{frame => 200}, #{depth => 1, terms => 1}],
+    [?_assert(gen_driver_params:fits(<<0:(8 * gen_driver_params:small(Of))>>, small, 0, Of))
+     || Of <- Limits, gen_driver_params:small(Of) > 0].
 
 %%% Places
 

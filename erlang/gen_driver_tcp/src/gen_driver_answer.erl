@@ -1,9 +1,11 @@
 %% SPDX-License-Identifier: MIT
 %% @doc How an outcome reaches its caller.
 %%
-%% A caller of gen_driver_tcp gets the frame and decodes it itself. For a plain
-%% gen_server:call the client decodes, but not what is large: a term of 10 MiB
-%% holds a process for 60 ms and more, and all other callers with it.
+%% What is small is decoded here: as a term it costs less to send than the frame that
+%% it came in. For a caller of gen_driver_tcp all else is its own to decode, and that of
+%% another node, which may know other atoms, decodes for itself anyhow. For a plain
+%% gen_server:call it is decoded here too, but not what is large: a term of 10 MiB holds
+%% a process for 60 ms and more, and all other callers with it.
 %%
 %% A caller on another node may be out of reach: a send to it would then hold the
 %% client for as long as the connection between the nodes takes to be given up. So
@@ -19,6 +21,7 @@
 -type style() :: plain | own | stream.
 
 -define(LARGE, 65536).
+-define(SMALL, 256).
 
 %% @doc The driver's reply, as the frame that it came in.
 -spec reply(to(), style(), BodyAt :: pos_integer(), Frame :: binary(),
@@ -28,6 +31,8 @@ reply(From, plain, BodyAt, Frame, Undecodable) when byte_size(Frame) > ?LARGE ->
     ok;
 reply(From, plain, BodyAt, Frame, Undecodable) ->
     send(From, term(BodyAt, Frame, Undecodable));
+reply({Pid, _} = From, own, BodyAt, Frame, _Undecodable) when byte_size(Frame) =< ?SMALL, node(Pid) =:= node() ->
+    send(From, {term, gen_driver_proto:term(Frame, BodyAt)});
 reply(To, Style, BodyAt, Frame, _Undecodable) ->
     answer(To, Style, {frame, BodyAt, Frame}).
 

@@ -1,92 +1,95 @@
 %% SPDX-License-Identifier: MIT
-%% @doc What goes out next: from the queue, through its last checks, onto a link.
+%% @doc Frames that go out in one send, in the order in which they were asked for. Pure.
 %%
-%% Checks are made here, not on arrival: only now is it known what this link's
-%% host calls its commands, what it takes and how much time is left.
+%% Until they are sent, nobody has seen them: calls and casts that are still here when their link is lost
+%% have certainly never started.
 -module(gen_driver_batch).
 
 -include("gen_driver_request.hrl").
 
--export([take/4]).
--export_type([taken/0]).
+-export([new/0, call/4, cast/3, control/2, without_calls/1, data/1]).
+-export([size/1, acks/1, calls/1, casts/1, places/1]).
+-export_type([batch/0]).
 
-%% Frames to send, how many casts had to be dropped, who is to hear that its cast has left; what remains waiting, and
-%% the link on which the calls are in flight now.
--type taken() :: #{frames := [iodata()], dropped := non_neg_integer(), acks := [gen_server:from()],
-                   queue := gen_driver_queue:queue(), link := gen_driver_link:link()}.
-
+%% Sent without waiting for an empty mailbox when so much has come together.
 -define(REQUESTS, 256).
 -define(BYTES, 65536).
 
 -record(batch, {
-    link :: gen_driver_link:link(),
-    queue :: gen_driver_queue:queue(),
-    tick :: integer(),
-    hold :: boolean(),
-    now = none :: none | integer(),
-    room :: non_neg_integer(),
-    frames = [] :: [iodata()],                  % newest first
+    frames = [] :: [{call, gen_driver_proto:id(), iodata()} | {cast, iodata()} | {control, iodata()}],   % newest first
     requests = 0 :: non_neg_integer(),
     bytes = 0 :: non_neg_integer(),
-    acks = [] :: [gen_server:from()],
-    dropped = 0 :: non_neg_integer()
+    acks = [] :: [gen_server:from()],           % who is to hear that its cast has left; newest first
+    places = 0 :: non_neg_integer(),            % of gen_driver_places, to be given back when they are sent
+    place_bytes = 0 :: non_neg_integer()
 }).
+-opaque batch() :: #batch{}.
 
-%% @doc What goes out in one send. With `Hold', keyed requests wait aside: a link that is being
-%% drained may still be running their predecessors.
--spec take(Tick :: integer(), Hold :: boolean(), gen_driver_queue:queue(), gen_driver_link:link()) -> taken().
-take(Tick, Hold, Queue, Link) ->
-    Batch = take(#batch{link = Link, queue = Queue, tick = Tick, hold = Hold,
-                        room = gen_driver_link:room(Link)}),
-    #{frames => lists:reverse(Batch#batch.frames), dropped => Batch#batch.dropped, acks => Batch#batch.acks,
-      queue => Batch#batch.queue, link => Batch#batch.link}.
+%% @doc Nothing is to be sent.
+-spec new() -> batch().
+new() ->
+    #batch{}.
 
-take(Batch = #batch{requests = Requests, bytes = Bytes}) when Requests >= ?REQUESTS; Bytes >= ?BYTES ->
-    Batch;
-take(Batch = #batch{queue = Queue}) ->
-    case gen_driver_queue:peek(Queue) of
-        empty ->
-            Batch;
-        #request{options = #{key := _}} = Request when Batch#batch.hold ->
-            take(Batch#batch{queue = gen_driver_queue:hold(Request, Queue)});
-        Request ->
-            case Batch#batch.room > 0 orelse gen_driver_queue:is_cast(Request) of
-                true -> take(check(Request, Batch#batch{queue = gen_driver_queue:out(Queue)}));
-                false -> Batch
-            end
-    end.
+%% @doc And a call, under this id.
+-spec call(gen_driver_proto:id(), Frame :: iodata(), gen_driver_queue:request(), batch()) -> batch().
+call(Id, Frame, Request, Batch = #batch{frames = Frames}) ->
+    request({call, Id, Frame}, Request, Frames, Batch).
 
-check(Request = #request{deadline = infinity}, Batch) ->
-    ready(Request, Batch);
-check(Request, Batch = #batch{now = none}) ->
-    check(Request, Batch#batch{now = erlang:monotonic_time(millisecond)});
-check(Request = #request{deadline = Deadline}, Batch = #batch{now = Now}) when Deadline =< Now ->
-    refuse(Request, {error, {failed, expired}}, Batch);
-check(Request = #request{deadline = Deadline, options = Options}, Batch = #batch{now = Now}) ->
-    ready(Request#request{options = Options#{timeout => Deadline - Now}}, Batch).
+%% @doc And a cast.
+-spec cast(Frame :: iodata(), gen_driver_queue:request(), batch()) -> batch().
+cast(Frame, Request = #request{from = {ack, From}}, Batch = #batch{frames = Frames, acks = Acks}) ->
+    request({cast, Frame}, Request, Frames, Batch#batch{acks = [From | Acks]});
+cast(Frame, Request, Batch = #batch{frames = Frames}) ->
+    request({cast, Frame}, Request, Frames, Batch).
 
-ready(Request, Batch = #batch{link = Link}) ->
-    case gen_driver_ready:check(Request, gen_driver_link:welcome(Link)) of
-        {ok, Ready} -> encode(Ready, Batch);
-        {refused, Why} -> refuse(Request, Why, Batch)
-    end.
+request(Entry, #request{placed = false} = Request, Frames, Batch = #batch{requests = Requests, bytes = Bytes}) ->
+    Batch#batch{frames = [Entry | Frames], requests = Requests + 1, bytes = Bytes + gen_driver_ready:weight(Request)};
+request(Entry, #request{size = Size} = Request, Frames, Batch) ->
+    #batch{requests = Requests, bytes = Bytes, places = Places, place_bytes = PlaceBytes} = Batch,
+    Batch#batch{frames = [Entry | Frames], requests = Requests + 1, bytes = Bytes + gen_driver_ready:weight(Request),
+                places = Places + 1, place_bytes = PlaceBytes + Size}.
 
-encode(#request{from = cast} = Request, Batch) ->
-    add(gen_driver_ready:cast(Request), Request, Batch);
-encode(Request = #request{from = {ack, From}}, Batch = #batch{acks = Acks}) ->
-    encode(Request#request{from = cast}, Batch#batch{acks = [From | Acks]});
-encode(Request, Batch = #batch{link = Link, tick = Tick, room = Room}) ->
-    {Id, Entered} = gen_driver_link:enter(Request, Tick, Link),
-    add(gen_driver_ready:call(Id, Request), Request, Batch#batch{link = Entered, room = Room - 1}).
+%% @doc And a word to the host itself.
+-spec control(Frame :: iodata(), batch()) -> batch().
+control(Frame, Batch = #batch{frames = Frames}) ->
+    Batch#batch{frames = [{control, Frame} | Frames]}.
 
-add(Frame, Request, Batch = #batch{frames = Frames, requests = Requests, bytes = Bytes}) ->
-    Batch#batch{frames = [Frame | Frames], requests = Requests + 1, bytes = Bytes + gen_driver_ready:weight(Request)}.
+%% @doc The same, but for its calls.
+-spec without_calls(batch()) -> batch().
+without_calls(Batch = #batch{frames = Frames}) ->
+    Batch#batch{frames = [Frame || Frame <- Frames, element(1, Frame) =/= call]}.
 
-refuse(#request{from = cast}, _Why, Batch = #batch{dropped = Dropped}) ->
-    Batch#batch{dropped = Dropped + 1};
-refuse(Request = #request{from = {ack, From}}, Why, Batch) ->
-    gen_driver_answer:said(From, plain, Why),
-    refuse(Request#request{from = cast}, Why, Batch);
-refuse(#request{from = From, style = Style}, Why, Batch) ->
-    gen_driver_answer:said(From, Style, Why),
-    Batch.
+%% @doc What is to be sent.
+-spec data(batch()) -> iodata().
+data(#batch{frames = Frames}) ->
+    data(Frames, []).
+
+data([{call, _Id, Frame} | Frames], Data) -> data(Frames, [Frame | Data]);
+data([{_Other, Frame} | Frames], Data) -> data(Frames, [Frame | Data]);
+data([], Data) -> Data.
+
+%% @doc Nothing; something; or as much as one send should take.
+-spec size(batch()) -> none | some | enough.
+size(#batch{frames = []}) -> none;
+size(#batch{requests = Requests, bytes = Bytes}) when Requests < ?REQUESTS, Bytes < ?BYTES -> some;
+size(#batch{}) -> enough.
+
+%% @doc Who is to hear that its cast has left.
+-spec acks(batch()) -> [gen_server:from()].
+acks(#batch{acks = Acks}) ->
+    Acks.
+
+%% @doc The ids of its calls, oldest first.
+-spec calls(batch()) -> [gen_driver_proto:id()].
+calls(#batch{frames = Frames}) ->
+    lists:reverse([Id || {call, Id, _} <- Frames]).
+
+%% @doc How many casts it holds.
+-spec casts(batch()) -> non_neg_integer().
+casts(#batch{frames = Frames}) ->
+    length([cast || {cast, _} <- Frames]).
+
+%% @doc Places, and their bytes, that its requests hold.
+-spec places(batch()) -> {non_neg_integer(), non_neg_integer()}.
+places(#batch{places = Places, place_bytes = Bytes}) ->
+    {Places, Bytes}.

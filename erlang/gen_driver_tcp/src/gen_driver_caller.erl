@@ -38,7 +38,7 @@ encoded({params, Params}) -> gen_driver_params:request(Params).
 -spec call(gen_server:server_ref(), request()) -> outcome().
 call(Client, Asked) ->
     Ref = make_ref(),
-    case placed(Client, Asked, #request{style = own, ref = Ref}) of
+    case placed(Client, Asked, own, Ref) of
         {ok, Server, Request, Timeout} ->
             %% gen_server:call finds its reply without a walk through the caller's mailbox.
             try outcome(gen_server:call(Server, Request, beyond(Timeout)))
@@ -58,7 +58,7 @@ call(Client, Asked) ->
 %% @doc Hand over a cast. `ok' says that the client has it.
 -spec cast(gen_server:server_ref(), request()) -> ok | {failed, gen_driver_proto:failed_reason()}.
 cast(Client, Asked) ->
-    case placed(Client, Asked, #request{}) of
+    case placed(Client, Asked, plain, none) of
         {ok, Server, Request, _} -> gen_server:cast(Server, Request);
         nobody -> ok;
         {failed, Reason} -> {failed, Reason}
@@ -67,7 +67,7 @@ cast(Client, Asked) ->
 %% @doc The same, and wait until it has left for the host, or was dropped.
 -spec ack(gen_server:server_ref(), request()) -> ok | {failed, gen_driver_proto:failed_reason()} | {unknown_command, binary()}.
 ack(Client, Asked) ->
-    case placed(Client, Asked, #request{}) of
+    case placed(Client, Asked, plain, none) of
         {ok, Server, Request, _} ->
             try gen_server:call(Server, Request, infinity) of
                 ok -> ok;
@@ -91,11 +91,11 @@ send(Client, Asked) ->
 
 %% What has failed already is said by a process of its own, so that it comes as every answer does.
 sendable(Client, Asked) ->
-    Bare = #request{style = own, ref = make_ref()},
-    case placed(Client, Asked, Bare) of
+    Ref = make_ref(),
+    case placed(Client, Asked, own, Ref) of
         {ok, Server, Request, _} -> {Server, Request};
-        nobody -> {Client, Bare};
-        {failed, Reason} -> {spawn(fun() -> say(Reason) end), Bare}
+        nobody -> {Client, #request{style = own, ref = Ref}};
+        {failed, Reason} -> {spawn(fun() -> say(Reason) end), #request{style = own, ref = Ref}}
     end.
 
 say(Reason) ->
@@ -104,12 +104,11 @@ say(Reason) ->
     end.
 
 %% @doc The outcome that an answer of the client holds.
--spec outcome({frame, BodyAt :: pos_integer(), Frame :: binary()} | {said, term()} | gen_driver_tcp:failed()) -> outcome().
-outcome({frame, BodyAt, Frame}) ->
-    case gen_driver_proto:term(Frame, BodyAt) of
-        {ok, Term} -> {reply, Term};
-        undecodable -> {failed, undecodable}
-    end;
+-spec outcome({term, {ok, term()} | undecodable} | {frame, BodyAt :: pos_integer(), Frame :: binary()} | {said, term()} |
+              gen_driver_tcp:failed()) -> outcome().
+outcome({term, {ok, Term}}) -> {reply, Term};
+outcome({term, undecodable}) -> {failed, undecodable};
+outcome({frame, BodyAt, Frame}) -> outcome({term, gen_driver_proto:term(Frame, BodyAt)});
 outcome({said, {error, {failed, Reason}}}) -> {failed, Reason};
 outcome({said, {error, {unknown_command, Name}}}) -> {unknown_command, Name};
 %% A client of another version, on another node, that did not know what it was asked.
@@ -133,10 +132,10 @@ beyond(Timeout) when is_integer(Timeout) -> min(Timeout + ?BEYOND, 16#ffffffff).
 
 %%% On the way
 
-placed(_Client, bad_request, _Bare) ->
+placed(_Client, bad_request, _Style, _Ref) ->
     {failed, bad_request};
-placed(Client, {Request, Timeout}, #request{style = Style, ref = Ref}) ->
-    case place(Client, {Request#request{style = Style, ref = Ref}, Timeout}) of
+placed(Client, {Request, Timeout}, Style, Ref) ->
+    case place(where(Client), Request, Timeout, Style, Ref) of
         {ok, Server, Placed} -> {ok, Server, Placed, Timeout};
         Not -> Not
     end.
@@ -144,20 +143,20 @@ placed(Client, {Request, Timeout}, #request{style = Style, ref = Ref}) ->
 %% @doc The process to send it to, and the request with a place taken, if it is on this node.
 -spec place(gen_server:server_ref(), {gen_driver_queue:request(), timeout()}) ->
     {ok, gen_server:server_ref(), gen_driver_queue:request()} | nobody | {failed, overloaded}.
-place(Client, {Request, Timeout}) ->
-    place(where(Client), Request, Timeout).
+place(Client, {Request = #request{style = Style, ref = Ref}, Timeout}) ->
+    place(where(Client), Request, Timeout, Style, Ref).
 
-place(undefined, _Request, _Timeout) ->
+place(undefined, _Request, _Timeout, _Style, _Ref) ->
     nobody;
-place(Pid, Request = #request{size = Size}, Timeout) when is_pid(Pid), node(Pid) =:= node() ->
+place(Pid, Request = #request{size = Size}, Timeout, Style, Ref) when is_pid(Pid), node(Pid) =:= node() ->
     case gen_driver_places:take(Pid, Size) of
         full -> {failed, overloaded};
-        Taken -> {ok, Pid, Request#request{placed = Taken =:= taken, deadline = deadline(Timeout)}}
+        Taken -> {ok, Pid, Request#request{placed = Taken =:= taken, deadline = deadline(Timeout), style = Style, ref = Ref}}
     end;
-place(Remote, Request, infinity) ->
-    {ok, Remote, Request};
-place(Remote, Request, Timeout) ->
-    {ok, Remote, Request#request{deadline = {in, Timeout}}}.
+place(Remote, Request, infinity, Style, Ref) ->
+    {ok, Remote, Request#request{style = Style, ref = Ref}};
+place(Remote, Request, Timeout, Style, Ref) ->
+    {ok, Remote, Request#request{deadline = {in, Timeout}, style = Style, ref = Ref}}.
 
 where(Pid) when is_pid(Pid) -> Pid;
 where(Name) when is_atom(Name) -> whereis(Name);

@@ -3,7 +3,7 @@
 %%
 %% Here is what it hears, and who is asked to do it: `gen_driver_flow' for requests, on
 %% their way in, waiting and out; `gen_driver_links' for sockets, made, replaced and lost.
-%% Every callback returns through `gen_driver_flow:next/1'.
+%% Every callback returns through `gen_driver_flow:asked/1' or `next/1'.
 %%
 %% It traps exits so that a supervisor's shutdown is answered to every caller.
 -module(gen_driver_client).
@@ -16,7 +16,7 @@
 -export([start_link/1, start_link/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3, format_status/1]).
 
--import(gen_driver_flow, [next/1]).
+-import(gen_driver_flow, [asked/1, next/1]).
 
 %% @doc A client without a name, with options already checked.
 -spec start_link(gen_driver_options:checked()) -> gen_server:start_ret().
@@ -41,11 +41,11 @@ init(Options = #{instance := Instance, connect := Connect, max_queued := Bounds,
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0}.
 handle_call({port, Command}, From, State) ->
-    next(gen_driver_flow:plain(#request{from = From}, Command, State));
+    asked(gen_driver_flow:plain(#request{from = From}, Command, State));
 handle_call({port, Command, Params}, From, State) ->
-    next(gen_driver_flow:plain((gen_driver_params:request(Params))#request{from = From}, Command, State));
+    asked(gen_driver_flow:plain((gen_driver_params:request(Params))#request{from = From}, Command, State));
 handle_call(Request = #request{from = cast}, From, State) ->
-    next(gen_driver_flow:taken(Request#request{from = sender(Request, From)}, State));
+    asked(gen_driver_flow:taken(Request#request{from = sender(Request, From)}, State));
 handle_call(await, From, State) ->
     next(gen_driver_links:await(From, State));
 handle_call(ping, From, State) ->
@@ -69,11 +69,11 @@ sender(#request{}, From) -> From.
 -spec handle_cast(term(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0} | {stop, normal, #state{}}.
 handle_cast({port, Command}, State) ->
-    next(gen_driver_flow:plain(#request{}, Command, State));
+    asked(gen_driver_flow:plain(#request{}, Command, State));
 handle_cast({port, Command, Params}, State) ->
-    next(gen_driver_flow:plain(gen_driver_params:request(Params), Command, State));
+    asked(gen_driver_flow:plain(gen_driver_params:request(Params), Command, State));
 handle_cast(Request = #request{}, State) ->
-    next(gen_driver_flow:taken(Request, State));
+    asked(gen_driver_flow:taken(Request, State));
 handle_cast({cancel, Ref}, State = #state{cancels = Cancels}) ->
     next(State#state{cancels = Cancels#{Ref => true}});
 handle_cast({credit, Ref, Parts}, State) ->

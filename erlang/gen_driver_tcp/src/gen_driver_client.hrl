@@ -8,6 +8,7 @@
     %% Requests: gen_driver_flow.
     queue = gen_driver_queue:new() :: gen_driver_queue:queue(),
     messages = 0 :: non_neg_integer(),          % since something could first be sent
+    now = none :: none | integer(),             % ms, since the last send
     cancels = #{} :: #{reference() => true},
     sweep = none :: none | reference(),
     tick = 0 :: non_neg_integer(),

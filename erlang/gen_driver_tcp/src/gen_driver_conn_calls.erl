@@ -60,13 +60,13 @@ once(How, Request, Until, Own) ->
             {{failed, Reason}, Without}
     end.
 
-called(Request, Until, Await, Link) ->
+called({Request, Left}, Until, Await, Link) ->
     case gen_driver_conn_link:room(Link) of
         0 ->
             {{failed, overloaded}, Link};
         _ ->
             {Id, Entered} = gen_driver_conn_link:enter(call, Link),
-            Frame = gen_driver_ready:call(Id, Request),
+            Frame = gen_driver_ready:call(Id, Request, Left),
             case gen_driver_conn_link:send(Frame, gen_driver_ready:weight(Request), Id, Until, Entered) of
                 {ok, Sent} -> Await(Id, beyond(Until), Sent);
                 {unsent, Over} -> {unsent, Over};
@@ -74,8 +74,8 @@ called(Request, Until, Await, Link) ->
             end
     end.
 
-handed_over(Request, Until, Link) ->
-    Frame = gen_driver_ready:cast(Request),
+handed_over({Request, Left}, Until, Link) ->
+    Frame = gen_driver_ready:cast(Request, Left),
     case gen_driver_conn_link:send(Frame, gen_driver_ready:weight(Request), false, Until, Link) of
         {ok, Sent} ->
             case gen_driver_conn_link:written(Until, Sent) of

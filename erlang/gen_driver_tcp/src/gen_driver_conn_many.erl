@@ -90,9 +90,9 @@ window([{Place, Request} = First | Waiting], Window = #window{link = Link}, Many
 window([], Window, Many) ->
     {Window, Many#many{waiting = []}}.
 
-add(Id, First, Checked, Window = #window{frames = Frames, calls = Calls, size = Size, bytes = Bytes}) ->
-    Window#window{frames = [Frames, gen_driver_ready:call(Id, Checked)], calls = [{Id, First} | Calls],
-                  size = Size + 1, bytes = Bytes + gen_driver_ready:weight(Checked)}.
+add(Id, First, {Request, Left}, Window = #window{frames = Frames, calls = Calls, size = Size, bytes = Bytes}) ->
+    Window#window{frames = [Frames, gen_driver_ready:call(Id, Request, Left)], calls = [{Id, First} | Calls],
+                  size = Size + 1, bytes = Bytes + gen_driver_ready:weight(Request)}.
 
 %% The first goes alone, however large.
 has_room(Weight, #window{link = Link, size = Size, bytes = Bytes}, #many{bytes = Flying}) ->

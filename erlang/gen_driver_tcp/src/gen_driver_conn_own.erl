@@ -8,7 +8,7 @@
 -include("gen_driver_request.hrl").
 
 -export([open/1, ready/3, check/3, settle/1, close/1, info/1, link/1, with/2, until/1]).
--export_type([own/0, info/0]).
+-export_type([own/0, info/0, ready/0]).
 
 -type info() :: #{
     instance := binary(), connect := gen_driver_options:address(), status := up | down,
@@ -26,6 +26,7 @@
     connects = 0 :: non_neg_integer()
 }).
 -opaque own() :: #own{}.
+-type ready() :: {gen_driver_queue:request(), Left :: timeout()}.
 
 %% @doc The first link.
 -spec open(gen_driver_options:checked()) -> {ok, own()} | {error, Reason :: term()}.
@@ -95,20 +96,20 @@ emptied(Until, Link) ->
         {_Late, Read} -> emptied(Until, Read)
     end.
 
-%% @doc The request as it goes out; or what its caller is told instead. There must be a link.
+%% @doc The request as it goes out, and how much time (ms) it has; or what its caller is told instead. There must be a link.
 -spec check(gen_driver_queue:request(), gen_driver_conn_link:until(), own()) ->
-    {ok, gen_driver_queue:request()} | {refused, gen_driver_caller:outcome()}.
+    {ok, ready()} | {refused, gen_driver_caller:outcome()}.
 check(Request, infinity, Own) ->
-    checked(Request, Own);
-check(Request = #request{options = Options}, Until, Own) ->
+    checked(Request, infinity, Own);
+check(Request, Until, Own) ->
     case Until - erlang:monotonic_time(millisecond) of
         Left when Left =< 0 -> {refused, {failed, expired}};
-        Left -> checked(Request#request{options = Options#{timeout => Left}}, Own)
+        Left -> checked(Request, Left, Own)
     end.
 
-checked(Request, #own{link = Link}) ->
+checked(Request, Left, #own{link = Link}) ->
     case gen_driver_ready:check(Request, gen_driver_conn_link:welcome(Link)) of
-        {ok, Ready} -> {ok, Ready};
+        {ok, Ready} -> {ok, {Ready, Left}};
         {refused, Why} -> {refused, gen_driver_caller:outcome({said, Why})}
     end.
 

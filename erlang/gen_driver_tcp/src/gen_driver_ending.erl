@@ -22,8 +22,9 @@ terminate(Reason, State = #state{notes = Notes}) ->
         polite -> last_words(now_ms() + ?LAST_WORDS, gen_driver_flow:without_calls(State));
         abrupt -> State
     end),
-    maps:foreach(fun(_, Link) -> gen_driver_link:give_up(disconnected, Manner, Link) end, Last#state.links),
-    _ = gen_driver_links:told({error, stopped}, Last),
+    Ended = maps:fold(fun(_, Link, Acc) -> gen_driver_flow:unsent(gen_driver_link:give_up(disconnected, Manner, Link), Acc) end,
+                      Last, Last#state.links),
+    _ = gen_driver_links:told({error, stopped}, Ended),
     ok.
 
 hang_up(#state{dialer = Dialer}) when is_pid(Dialer) ->

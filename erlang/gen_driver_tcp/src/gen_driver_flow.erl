@@ -6,6 +6,9 @@
 %% for a word when the mailbox is empty, while something can be sent, and sends
 %% without waiting for it when enough has come together.
 %%
+%% A request is encoded when it comes, onto the link that will carry it, where it can
+%% go out with the next batch; only one that cannot waits in the queue.
+%%
 %% A part of `gen_driver_client', on its state; its process alone.
 -module(gen_driver_flow).
 
@@ -14,12 +17,10 @@
 -include("gen_driver_client.hrl").
 
 -export([plain/3, taken/2, credit/3]).
--export([next/1, idle/1, flush/1, can_send/1, settle/1, load/1]).
--export([answer_failed/3, unavailable/1, without_calls/1, sweep/1, drops/1, tidy/1, tidied/1]).
+-export([asked/1, next/1, idle/1, flush/1, can_send/1, load/1]).
+-export([unsent/2, unavailable/1, without_calls/1, sweep/1, drops/1, tidy/1, tidied/1]).
 
-%% Sent without waiting for an empty mailbox when so much has come together.
--define(REQUESTS, 256).
--define(BYTES, 65536).
+%% Sent without waiting for an empty mailbox after so many messages that were no requests.
 -define(MESSAGES, 64).
 %% A sweep (ms) looks for time that has passed, and monitors the callers of calls
 %% that have gone through so many of them: most are answered sooner.
@@ -34,26 +35,55 @@
 
 %% @doc `gen_server:call' and `cast', in the original's form: nobody has taken a place.
 -spec plain(gen_driver_queue:request(), Name :: term(), #state{}) -> #state{}.
-plain(Request = #request{from = From}, Name, State) ->
-    case gen_driver_options:command(Name) of
-        {ok, Command} ->
-            taken(Request#request{command = Command, deadline = plain_deadline(From, State)}, State);
-        bad_request ->
-            refuse(Request, bad_request, State)
-    end.
+plain(Request = #request{from = cast}, Name, State) ->
+    named(Name, Request, State);
+plain(Request, Name, State = #state{options = #{plain_timeout := infinity}}) ->
+    named(Name, Request, State);
+plain(Request, Name, State = #state{options = #{plain_timeout := Timeout}}) ->
+    named(Name, Request#request{deadline = {in, Timeout}}, State).
 
-plain_deadline(cast, _State) -> infinity;
-plain_deadline(_From, #state{options = #{plain_timeout := infinity}}) -> infinity;
-plain_deadline(_From, #state{options = #{plain_timeout := Timeout}}) -> now_ms() + Timeout.
+named(Name, Request, State) ->
+    case gen_driver_options:command(Name) of
+        {ok, Command} -> taken(Request#request{command = Command}, State);
+        bad_request -> refuse(Request, {error, {failed, bad_request}}, State)
+    end.
 
 %% @doc A request; one that holds no place, plain or from another node, is bounded by the queue itself.
 -spec taken(gen_driver_queue:request(), #state{}) -> #state{}.
-taken(Request = #request{placed = false}, State = #state{queue = Queue, options = #{max_queued := Bounds}}) ->
+taken(Request, State = #state{current = none}) ->
+    waits(Request, State);
+taken(Request, State = #state{current = Socket, links = Links, queue = Queue}) ->
+    #{Socket := Link} = Links,
+    %% In order, and not beside a link that may still be running what came before.
+    case gen_driver_queue:size(Queue) =:= 0 andalso map_size(Links) =:= 1 andalso gen_driver_link:takes(Request, Link) of
+        true -> add(Request, Socket, Link, State);
+        false -> waits(Request, State)
+    end.
+
+%% To look at the clock costs as much as some requests do: once for those that go out together.
+add(Request = #request{deadline = Deadline}, Socket, Link, State = #state{now = none}) when is_integer(Deadline) ->
+    add(Request, Socket, Link, State#state{now = now_ms()});
+add(Request, Socket, Link, State = #state{now = Now}) ->
+    add(Request, left(Request, Now), Socket, Link, State).
+
+left(#request{deadline = infinity}, _Now) -> infinity;
+left(#request{deadline = {in, Ms}}, _Now) -> Ms;
+left(#request{deadline = Deadline}, Now) -> Deadline - Now.
+
+add(Request, Left, _Socket, _Link, State) when is_integer(Left), Left =< 0 ->
+    refuse(Request, {error, {failed, expired}}, State);
+add(Request, Left, Socket, Link, State = #state{links = Links, tick = Tick}) ->
+    case gen_driver_link:add(Request, Left, Tick, Link) of
+        {ok, Added} -> swept(State#state{links = Links#{Socket := Added}});
+        {refused, Why} -> refuse(Request, Why, State)
+    end.
+
+waits(Request = #request{placed = false}, State = #state{queue = Queue, options = #{max_queued := Bounds}}) ->
     case gen_driver_queue:is_full(Bounds, Queue) of
         false -> accept(Request, State);
-        true -> refuse(Request, overloaded, State)
+        true -> refuse(Request, {error, {failed, overloaded}}, State)
     end;
-taken(Request, State) ->
+waits(Request, State) ->
     accept(Request, State).
 
 accept(Request = #request{deadline = {in, Ms}}, State) ->
@@ -61,31 +91,36 @@ accept(Request = #request{deadline = {in, Ms}}, State) ->
 accept(Request, State = #state{current = Socket, queue = Queue}) when Socket =/= none ->
     swept(State#state{queue = gen_driver_queue:in(Request, Queue)});
 accept(Request = #request{from = cast}, State) ->
-    refuse(Request, unavailable, State);
+    refuse(Request, {error, {failed, unavailable}}, State);
 accept(Request, State = #state{refused = no, queue = Queue, options = #{connect_wait := Wait}}) ->
     Patient = Request#request{patience = now_ms() + Wait},
     swept(State#state{queue = gen_driver_queue:in(Patient, Queue)});
 accept(Request, State) ->
-    refuse(Request, unavailable, State).
+    refuse(Request, {error, {failed, unavailable}}, State).
 
-refuse(Request, Reason, State) ->
-    Place = case Request of
-        #request{placed = true, size = Size} -> {1, Size};
-        #request{} -> {0, 0}
-    end,
-    ok = give(Place, State),
-    answer_failed(Request, Reason, State).
+%% Its place is free again.
+refuse(Request = #request{placed = true, size = Size}, Why, State) ->
+    ok = give({1, Size}, State),
+    say(Request, Why, State);
+refuse(Request, Why, State) ->
+    say(Request, Why, State).
 
-%% @doc The service's word, by the client; a cast is counted.
--spec answer_failed(gen_driver_queue:request(), gen_driver_proto:failed_reason(), #state{}) -> #state{}.
-answer_failed(#request{from = cast}, Reason, State) ->
-    dropped(1, Reason, State);
-answer_failed(#request{from = {ack, From}}, Reason, State) ->
-    gen_driver_answer:failed(From, plain, Reason),
-    dropped(1, Reason, State);
-answer_failed(#request{from = From, style = Style}, Reason, State) ->
-    gen_driver_answer:failed(From, Style, Reason),
+%% What the client has to say; a cast is counted.
+say(#request{from = cast}, Why, State) ->
+    dropped(1, reason(Why), State);
+say(#request{from = {ack, From}}, Why, State) ->
+    gen_driver_answer:said(From, plain, Why),
+    dropped(1, reason(Why), State);
+say(#request{from = From, style = Style}, Why, State) ->
+    gen_driver_answer:said(From, Style, Why),
     State.
+
+reason({error, {failed, Reason}}) -> Reason;
+reason({error, {unknown_command, _}}) -> bad_request.
+
+%% All of them.
+fail(Requests, Reason, State) ->
+    lists:foldl(fun(Request, Acc) -> refuse(Request, {error, {failed, Reason}}, Acc) end, State, Requests).
 
 dropped(0, _Reason, State) ->
     State;
@@ -117,17 +152,37 @@ credit(Ref, Parts, State = #state{links = Links}) ->
 
 %%% Draining
 
-%% @doc Every callback ends here.
+%% @doc Requests end here.
+-spec asked(#state{}) -> {noreply, #state{}} | {noreply, #state{}, 0}.
+asked(State = #state{current = Socket, links = Links}) ->
+    case Links of
+        #{Socket := Link} ->
+            case gen_driver_link:waits(Link) of
+                some -> {noreply, State, 0};
+                _ -> next(State)
+            end;
+        #{} ->
+            next(State)
+    end.
+
+%% @doc Every other callback ends here.
 -spec next(#state{}) -> {noreply, #state{}} | {noreply, #state{}, 0}.
-next(State) ->
+next(State = #state{messages = Messages}) ->
     case can_send(State) of
-        false ->
-            {noreply, State#state{messages = 0}};
-        true ->
-            case enough(State) of
-                true -> next_after(flush(State));
-                false -> {noreply, State#state{messages = State#state.messages + 1}, 0}
-            end
+        false -> {noreply, State#state{messages = 0, now = none}};
+        true when Messages < ?MESSAGES - 1 -> not_enough(State);
+        true -> next_after(flush(State))
+    end.
+
+not_enough(State = #state{current = Socket, links = Links, messages = Messages}) ->
+    case Links of
+        #{Socket := Link} ->
+            case gen_driver_link:waits(Link) of
+                enough -> next_after(flush(State));
+                _ -> {noreply, State#state{messages = Messages + 1}, 0}
+            end;
+        #{} ->
+            {noreply, State#state{messages = Messages + 1}, 0}
     end.
 
 %% @doc The mailbox is empty.
@@ -145,62 +200,77 @@ next_after(State) ->
 -spec can_send(#state{}) -> boolean().
 can_send(#state{cancels = Cancels}) when map_size(Cancels) > 0 ->
     true;
-can_send(#state{current = none, links = Links}) when map_size(Links) =:= 0 ->
-    false;
-can_send(State = #state{current = Socket, links = Links, queue = Queue}) ->
-    case Links of
-        #{Socket := Link} ->
-            case gen_driver_link:room(Link) of
-                blocked -> false;
-                0 -> gen_driver_queue:begins_with_cast(Queue);
-                _ -> gen_driver_queue:ready(Queue) > 0
-            end;
-        #{} ->
-            false
-    end orelse has_control(State).
+can_send(#state{current = Socket, links = Links, queue = Queue}) ->
+    has_next(Links, Socket, Queue)
+        orelse lists:any(fun(Link) -> gen_driver_link:waits(Link) =/= none end, maps:values(Links)).
 
-has_control(#state{links = Links}) ->
-    lists:any(fun gen_driver_link:has_control/1, maps:values(Links)).
-
-enough(#state{messages = Messages, queue = Queue}) ->
-    Messages >= ?MESSAGES - 1
-        orelse gen_driver_queue:ready(Queue) >= ?REQUESTS
-        orelse gen_driver_queue:bytes(Queue) >= ?BYTES.
+has_next(Links, Socket, Queue) ->
+    case gen_driver_queue:peek(Queue) of
+        empty -> false;
+        _ when Socket =:= none -> false;
+        Request -> gen_driver_link:takes(Request, maps:get(Socket, Links))
+    end.
 
 %% @doc Send what can be sent now.
 -spec flush(#state{}) -> #state{}.
 flush(State) ->
-    load(others(send(cancel(State#state{messages = 0})))).
+    load(others(send(from_queue(cancel(State#state{messages = 0, now = none}))))).
 
-send(State = #state{current = none}) ->
+%% From the queue onto the link, as far as it takes them.
+from_queue(State = #state{current = none}) ->
     State;
-send(State = #state{current = Socket, links = Links, queue = Queue, tick = Tick}) ->
+from_queue(State = #state{queue = Queue}) ->
+    from_queue(gen_driver_queue:peek(Queue), State).
+
+from_queue(empty, State) ->
+    State;
+%% A link that is being drained may still be running its predecessors.
+from_queue(Request = #request{options = #{key := _}}, State = #state{queue = Queue, links = Links}) when map_size(Links) > 1 ->
+    Held = gen_driver_queue:hold(Request, Queue),
+    from_queue(gen_driver_queue:peek(Held), State#state{queue = Held});
+from_queue(Request, State = #state{current = Socket, links = Links, queue = Queue}) ->
     #{Socket := Link} = Links,
-    case gen_driver_link:room(Link) of
-        blocked ->
-            State;
+    case gen_driver_link:takes(Request, Link) andalso gen_driver_link:waits(Link) =/= enough of
+        true ->
+            Left = gen_driver_queue:out(Queue),
+            from_queue(gen_driver_queue:peek(Left), add(Request, Socket, Link, State#state{queue = Left}));
+        false ->
+            State
+    end.
+
+send(State = #state{current = Socket, links = Links}) ->
+    case Links of
+        #{Socket := Link} -> State#state{links = Links#{Socket := sent(Link, State)}};
+        #{} -> State
+    end.
+
+sent(Link, State) ->
+    case gen_driver_link:waits(Link) of
+        none ->
+            Link;
         _ ->
-            Batch = gen_driver_batch:take(Tick, map_size(Links) > 1, Queue, Link),
-            Sent = sent(Batch),
-            ok = acknowledge(Batch, Sent),
-            #{dropped := Dropped, queue := Left} = Batch,
-            settle(dropped(Dropped, bad_request, State#state{queue = Left, links = Links#{Socket := Sent}}))
+            Batch = gen_driver_link:batch(Link),
+            Sent = gen_driver_link:send(Link),
+            ok = acknowledge(gen_driver_batch:acks(Batch), Sent),
+            ok = give(gen_driver_batch:places(Batch), State),
+            Sent
     end.
 
-sent(#{frames := Frames, link := Link}) ->
-    case Frames =/= [] orelse gen_driver_link:has_control(Link) of
-        true -> gen_driver_link:send(Frames, Link);
-        false -> Link
-    end.
-
-acknowledge(#{acks := []}, _Link) ->
+acknowledge([], _Link) ->
     ok;
-acknowledge(#{acks := Acks}, Link) ->
+acknowledge(Acks, Link) ->
     Word = case gen_driver_link:is_broken(Link) of
         false -> ok;
         true -> {error, {failed, disconnected}}
     end,
     lists:foreach(fun(From) -> gen_server:reply(From, Word) end, Acks).
+
+%% @doc A link has ended, with this in hand: its callers know, the rest are casts.
+-spec unsent(gen_driver_batch:batch(), #state{}) -> #state{}.
+unsent(Batch, State) ->
+    lists:foreach(fun(From) -> gen_driver_answer:failed(From, plain, unavailable) end, gen_driver_batch:acks(Batch)),
+    ok = give(gen_driver_batch:places(Batch), State),
+    dropped(gen_driver_batch:casts(Batch), unavailable, State).
 
 %% Links that are left: what their streams take, and what is cancelled.
 others(State = #state{current = Socket, links = Links}) when map_size(Links) > 1; Socket =:= none ->
@@ -209,17 +279,10 @@ others(State) ->
     State.
 
 told(Link) ->
-    case gen_driver_link:has_control(Link) of
-        true -> gen_driver_link:send([], Link);
-        false -> Link
+    case gen_driver_link:waits(Link) of
+        none -> Link;
+        _ -> gen_driver_link:send(Link)
     end.
-
-%% @doc Give places back that became free.
--spec settle(#state{}) -> #state{}.
-settle(State = #state{queue = Queue}) ->
-    {Places, Settled} = gen_driver_queue:settle(Queue),
-    ok = give(Places, State),
-    State#state{queue = Settled}.
 
 give({0, 0}, _State) -> ok;
 give({Requests, Bytes}, #state{places = Places}) -> gen_driver_places:give(Places, Requests, Bytes).
@@ -238,22 +301,21 @@ cancel(State = #state{cancels = Refs}) when map_size(Refs) =:= 0 ->
     State;
 cancel(State = #state{cancels = Refs, queue = Queue, links = Links}) ->
     {Gone, Left} = gen_driver_queue:remove(fun(#request{ref = Ref}) -> is_map_key(Ref, Refs) end, Queue),
-    Told = lists:foldl(fun(Request, Acc) -> answer_failed(Request, cancelled, Acc) end, State, Gone),
-    settle(Told#state{cancels = #{}, queue = Left,
-                      links = maps:map(fun(_, Link) -> gen_driver_link:cancel(Refs, Link) end, Links)}).
+    Told = fail(Gone, cancelled, State),
+    Told#state{cancels = #{}, queue = Left, links = maps:map(fun(_, Link) -> gen_driver_link:cancel(Refs, Link) end, Links)}.
 
 %% @doc All that waits hears that there is no link.
 -spec unavailable(#state{}) -> #state{}.
 unavailable(State = #state{queue = Queue}) ->
     {Waiting, Left} = gen_driver_queue:empty(Queue),
-    settle(lists:foldl(fun(Request, Acc) -> answer_failed(Request, unavailable, Acc) end,
-                       State#state{queue = Left}, Waiting)).
+    fail(Waiting, unavailable, State#state{queue = Left}).
 
-%% @doc The same, but casts stay.
+%% @doc The same, but casts stay; and what has not left yet counts as waiting.
 -spec without_calls(#state{}) -> #state{}.
-without_calls(State = #state{queue = Queue}) ->
+without_calls(State = #state{queue = Queue, links = Links}) ->
     {Calls, Casts} = gen_driver_queue:remove(fun(Request) -> not gen_driver_queue:is_cast(Request) end, Queue),
-    settle(lists:foldl(fun(Call, Acc) -> answer_failed(Call, unavailable, Acc) end, State#state{queue = Casts}, Calls)).
+    fail(Calls, unavailable,
+         State#state{queue = Casts, links = maps:map(fun(_, Link) -> gen_driver_link:unsend(Link) end, Links)}).
 
 %%% The sweep: it runs only while somebody waits
 
@@ -268,9 +330,8 @@ sweep(State = #state{queue = Queue, links = Links, tick = Tick, current = Curren
     Now = now_ms(),
     {Gone, Left} = gen_driver_queue:remove(fun(Request) -> is_over(Request, Now, Current) end, Queue),
     Late = case Current of none -> unavailable; _ -> expired end,
-    Answered = lists:foldl(fun(Request, Acc) -> answer_failed(Request, Late, Acc) end,
-                           State#state{queue = Left, tick = Tick + 1}, Gone),
-    again(settle(Answered#state{links = maps:map(fun(_, Link) -> gen_driver_link:watch(Tick - ?OLD, Link) end, Links)})).
+    Answered = fail(Gone, Late, State#state{queue = Left, tick = Tick + 1}),
+    again(Answered#state{links = maps:map(fun(_, Link) -> gen_driver_link:watch(Tick - ?OLD, Link) end, Links)}).
 
 is_over(#request{deadline = Deadline}, Now, _Current) when Deadline =< Now -> true;
 is_over(#request{patience = Patience}, Now, none) when Patience =< Now -> true;
@@ -304,7 +365,7 @@ tidy(State) ->
 %% @doc A while later.
 -spec tidied(#state{}) -> #state{}.
 tidied(State = #state{tidying = {Before, _}, places = Places, queue = Queue}) ->
-    Idle = gen_driver_queue:size(Queue) =:= 0 andalso process_info(self(), message_queue_len) =:= {message_queue_len, 0},
+    Idle = gen_driver_queue:size(Queue) =:= 0 andalso not can_send(State) andalso process_info(self(), message_queue_len) =:= {message_queue_len, 0},
     case gen_driver_places:taken(Places) of
         {Requests, Bytes} = Before when Idle ->
             ok = gen_driver_places:give(Places, Requests, Bytes),

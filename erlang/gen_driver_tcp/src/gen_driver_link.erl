@@ -15,9 +15,9 @@
 
 -include("gen_driver_request.hrl").
 
--export([new/3, enter/3, send/2, data/2, activate/1, sent/1, left/1, broken/1]).
--export([cancel/2, credit/3, notes/2, ping/2, pulse/3, watch/2, down/2, finish/1, give_up/3]).
--export([room/1, is_busy/1, is_broken/1, has_answered/1, has_control/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
+-export([new/3, add/4, send/1, data/2, activate/1, sent/1, left/1, broken/1]).
+-export([cancel/2, credit/3, notes/2, ping/2, pulse/3, watch/2, down/2, unsend/1, finish/1, give_up/3]).
+-export([takes/2, waits/1, batch/1, is_busy/1, is_broken/1, has_answered/1, in_flight/1, welcome/1, is_draining/1, mid_frame/1]).
 -export_type([link/0, socket/0]).
 
 -type socket() :: gen_driver_socket:socket().
@@ -32,13 +32,14 @@
     socket :: socket(),
     welcome :: gen_driver_handshake:welcome(),
     max_in_flight :: pos_integer(),
+    small :: integer(),                         % parameters of so many bytes need no further look
     undecodable :: term(),
     cutter :: gen_driver_frame:cutter(),
     pending = #{} :: #{gen_driver_proto:id() => #call{}},
     watched = #{} :: #{reference() => gen_driver_proto:id()},
     streams = #{} :: #{reference() => gen_driver_proto:id()},   % calls that take parts
     next_id = 0 :: non_neg_integer(),
-    control = [] :: iodata(),                   % cancels, credits, pings that wait for the next batch
+    batch = gen_driver_batch:new() :: gen_driver_batch:batch(),
     pings = #{} :: #{gen_driver_proto:id() => gen_server:from()},
     next_ping = 1 :: gen_driver_proto:id(),     % 0: the pulse's
     heard = 0 :: integer(),                     % ms: when something last came, to a pulse
@@ -67,6 +68,7 @@ new(Socket, Welcome = #{limits := Limits}, Options) ->
     #{max_in_flight := Ours, max_frame := MaxFrame, undecodable := Undecodable} = Options,
     #link{socket = Socket, welcome = Welcome, undecodable = Undecodable,
           max_in_flight = min(Ours, maps:get(in_flight, Limits, Ours)),
+          small = gen_driver_params:small(Limits),
           heard = erlang:monotonic_time(millisecond),
           cutter = gen_driver_frame:new(MaxFrame)}.
 
@@ -77,24 +79,43 @@ activate(#link{socket = Socket}) ->
 
 %%% Out
 
-%% @doc Give a call its id. It is in flight from here on, and its frame must be sent.
--spec enter(gen_driver_queue:request(), Tick :: integer(), link()) -> {gen_driver_proto:id(), link()}.
-enter(#request{from = From, style = Style, ref = Ref}, Tick, Link = #link{pending = Pending}) ->
-    Id = gen_driver_proto:free_id(Link#link.next_id, Pending),
-    Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
-    {Id, streams(Call, Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1})}.
+%% @doc Take a request that has so much time (ms) left: it is in flight from here on, and goes out with the next
+%% batch. Only one that `takes/2' lets in. Or what its caller is told instead.
+-spec add(gen_driver_queue:request(), timeout(), Tick :: integer(), link()) ->
+    {ok, link()} | {refused, gen_driver_ready:refused()}.
+add(Request = #request{command = Command, size = Size, shape = small, options = Options}, Left, Tick, Link = #link{small = Small})
+  when is_integer(Command), Size =< Small, map_size(Options) =:= 0 ->
+    {ok, add_ready(Request, Left, Tick, Link)};
+add(Request, Left, Tick, Link = #link{welcome = Welcome}) ->
+    case gen_driver_ready:check(Request, Welcome) of
+        {ok, Ready} -> {ok, add_ready(Ready, Left, Tick, Link)};
+        {refused, Why} -> {refused, Why}
+    end.
+
+add_ready(Request = #request{from = From, style = Style, ref = Ref}, Left, Tick, Link) ->
+    #link{pending = Pending, next_id = Next, batch = Batch} = Link,
+    case gen_driver_queue:is_cast(Request) of
+        true ->
+            Link#link{batch = gen_driver_batch:cast(gen_driver_ready:cast(Request, Left), Request, Batch)};
+        false ->
+            Id = gen_driver_proto:free_id(Next, Pending),
+            Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
+            Frame = gen_driver_ready:call(Id, Request, Left),
+            streams(Call, Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1,
+                                        batch = gen_driver_batch:call(Id, Frame, Request, Batch)})
+    end.
 
 streams(#call{style = stream, ref = Ref}, Id, Link = #link{streams = Streams}) ->
     Link#link{streams = Streams#{Ref => Id}};
 streams(_Call, _Id, Link) ->
     Link.
 
-%% @doc Send a batch, control frames first. Only while there is room. What cannot be
-%% sent ends the link, but by way of the mailbox: answers may be waiting there.
--spec send(iodata(), link()) -> link().
-send(Frames, Link = #link{sending = idle, control = Control, socket = Socket}) ->
-    Data = [Control, Frames],
-    Sent = Link#link{control = []},
+%% @doc Send what waits. Only while there is room. What cannot be sent ends the link, but by way of the
+%% mailbox: answers may be waiting there.
+-spec send(link()) -> link().
+send(Link = #link{sending = idle, batch = Batch, socket = Socket}) ->
+    Data = gen_driver_batch:data(Batch),
+    Sent = Link#link{batch = gen_driver_batch:new()},
     case gen_driver_socket:is_clear(Socket) of
         true ->
             send_now(Data, process_info(self(), message_queue_len), Sent);
@@ -132,13 +153,13 @@ sent(Link = #link{sending = closed}) -> Link.
 %% @doc Nothing can be sent any more; what has come is still read.
 -spec broken(link()) -> link().
 broken(Link) ->
-    Link#link{sending = closed, control = []}.
+    Link#link{sending = closed}.
 
 %% With the next batch, or alone.
 control(_Frame, Link = #link{sending = closed}) ->
     Link;
-control(Frame, Link = #link{control = Control}) ->
-    Link#link{control = [Control, gen_driver_frame:join(Frame)]}.
+control(Frame, Link = #link{batch = Batch}) ->
+    Link#link{batch = gen_driver_batch:control(gen_driver_frame:join(Frame), Batch)}.
 
 %%% In
 
@@ -165,7 +186,7 @@ frames([], Notes, Link) ->
 frames([Frame | Frames], Notes, Link) ->
     case gen_driver_proto:decode(Frame) of
         {reply, Id, BodyAt} ->
-            frames(Frames, Notes, final(Id, {reply, BodyAt, Frame}, Link));
+            frames(Frames, Notes, replied(Id, BodyAt, Frame, Link));
         {failed, Id, Reason} ->
             frames(Frames, Notes, final(Id, {failed, Reason}, Link));
         {part, Id, BodyAt} ->
@@ -182,6 +203,18 @@ frames([Frame | Frames], Notes, Link) ->
         bad_frame ->
             {lost, bad_frame, lists:reverse(Notes), Link}
     end.
+
+%% Most are of calls that have no more to them than a caller who waits.
+replied(Id, BodyAt, Frame, Link = #link{pending = Pending, out = false}) ->
+    case Pending of
+        #{Id := #call{from = From, style = Style, monitor = none}} when From =/= nobody, Style =/= stream ->
+            ok = gen_driver_answer:reply(From, Style, BodyAt, Frame, Link#link.undecodable),
+            Link#link{pending = maps:remove(Id, Pending), answered = true};
+        #{} ->
+            final(Id, {reply, BodyAt, Frame}, Link)
+    end;
+replied(Id, BodyAt, Frame, Link) ->
+    final(Id, {reply, BodyAt, Frame}, Link).
 
 %% A final frame for an id that is not in flight is ignored.
 final(Id, Outcome, Link = #link{pending = Pending}) ->
@@ -309,16 +342,27 @@ pulse(Timeout, Left, Link = #link{heard = Heard, quiet = Quiet, sending = Sendin
 
 %%% The end
 
+%% @doc Calls that have not left will not: their callers hear `unavailable'.
+-spec unsend(link()) -> link().
+unsend(Link = #link{batch = Batch}) ->
+    lists:foldl(fun(Id, Acc) -> final(Id, {failed, unavailable}, Acc) end,
+                Link#link{batch = gen_driver_batch:without_calls(Batch)}, gen_driver_batch:calls(Batch)).
+
 %% @doc Nothing more will be asked here: half-close once all is out, and no stream needs credit. Answers still come.
 -spec finish(link()) -> link().
 finish(Link = #link{sending = closed}) ->
     Link;
 finish(Link = #link{streams = Streams}) when map_size(Streams) > 0 ->
     Link#link{leaving = true};
-finish(Link) ->
-    Writing = with_writer(Link),
-    ok = gen_driver_writer:half_close(Writing#link.writer),
-    broken(Writing).
+finish(Link = #link{sending = Sending, batch = Batch}) ->
+    case Sending =:= idle andalso gen_driver_batch:size(Batch) =/= none of
+        true -> finish(send(Link));
+        false -> half_close(with_writer(Link))
+    end.
+
+half_close(Link = #link{writer = Writer}) ->
+    ok = gen_driver_writer:half_close(Writer),
+    broken(Link).
 
 %% @doc The writer has half-closed it.
 -spec left(link()) -> link().
@@ -332,10 +376,12 @@ through(Link = #link{out = true, pending = Pending, socket = Socket}) when map_s
 through(Link) ->
     Link.
 
-%% @doc The end: everybody in flight hears `Reason', once. `polite': what is in the
-%% kernel's hands may still go out; `abrupt': a close that waits for nobody.
--spec give_up(gen_driver_proto:failed_reason(), polite | abrupt, link()) -> ok.
-give_up(Reason, Manner, Link = #link{socket = Socket, pending = Pending, writer = Writer}) ->
+%% @doc The end: everybody in flight hears `Reason', once, or that its call has not left. `polite': what is in
+%% the kernel's hands may still go out; `abrupt': a close that waits for nobody. The batch that was not sent
+%% is given back: its casts are lost, and it holds places.
+-spec give_up(gen_driver_proto:failed_reason(), polite | abrupt, link()) -> gen_driver_batch:batch().
+give_up(Reason, Manner, Given) ->
+    #link{socket = Socket, pending = Pending, writer = Writer} = Link = unsend(Given),
     _ = is_pid(Writer) andalso gen_driver_writer:stop(Writer),
     ok = case Manner of
         polite -> gen_driver_socket:close(Socket);
@@ -344,14 +390,27 @@ give_up(Reason, Manner, Link = #link{socket = Socket, pending = Pending, writer 
     maps:foreach(fun(_Id, Call) -> answer(Call, {failed, Reason}, Link) end, Pending),
     maps:foreach(fun(_Id, From) -> gen_server:reply(From, {error, disconnected}) end, Link#link.pings),
     %% Without flush, which walks through the mailbox each time: a late 'DOWN' is ignored.
-    lists:foreach(fun(Monitor) -> demonitor(Monitor) end, maps:keys(Link#link.watched)).
+    lists:foreach(fun(Monitor) -> demonitor(Monitor) end, maps:keys(Link#link.watched)),
+    Link#link.batch.
 
 %%% Looking in
 
-%% @doc How many calls may be entered and sent now; `blocked' when nothing can be sent.
--spec room(link()) -> non_neg_integer() | blocked.
-room(#link{sending = idle, pending = Pending, max_in_flight = Max}) -> max(0, Max - map_size(Pending));
-room(#link{}) -> blocked.
+%% @doc Whether this request may be added now.
+-spec takes(gen_driver_queue:request(), link()) -> boolean().
+takes(Request, #link{sending = idle, pending = Pending, max_in_flight = Max}) ->
+    map_size(Pending) < Max orelse gen_driver_queue:is_cast(Request);
+takes(_Request, #link{}) ->
+    false.
+
+%% @doc What waits for `send/1', and can be sent now.
+-spec waits(link()) -> none | some | enough.
+waits(#link{sending = idle, batch = Batch}) -> gen_driver_batch:size(Batch);
+waits(#link{}) -> none.
+
+%% @doc What waits for `send/1'.
+-spec batch(link()) -> gen_driver_batch:batch().
+batch(#link{batch = Batch}) ->
+    Batch.
 
 %% @doc Whether the writer has a batch.
 -spec is_busy(link()) -> boolean().
@@ -367,11 +426,6 @@ is_broken(#link{sending = Sending}) ->
 -spec has_answered(link()) -> boolean().
 has_answered(#link{answered = Answered}) ->
     Answered.
-
-%% @doc Whether control frames wait, and can be sent now.
--spec has_control(link()) -> boolean().
-has_control(#link{control = Control, sending = Sending}) ->
-    Control =/= [] andalso Sending =:= idle.
 
 %% @doc How many calls have no final frame yet.
 -spec in_flight(link()) -> non_neg_integer().

@@ -164,15 +164,16 @@ leave(State) ->
 -spec lost(gen_driver_link:socket(), Reason :: term(), gen_driver_proto:failed_reason(), #state{}) -> #state{}.
 lost(Socket, Reason, Outcome, State = #state{links = Links, current = Current}) ->
     {Link, Others} = maps:take(Socket, Links),
-    ok = gen_driver_link:give_up(Outcome, manner(Reason), Link),
+    Unsent = gen_driver_link:give_up(Outcome, manner(Reason), Link),
     gen_driver_telemetry:link_down(gen_driver_link:welcome(Link), Reason),
+    Without = gen_driver_flow:unsent(Unsent, State#state{links = Others}),
     case Socket of
         Current ->
-            Alone = gen_driver_flow:unavailable(trouble({lost, Reason}, State#state{links = Others, current = none})),
+            Alone = gen_driver_flow:unavailable(trouble({lost, Reason}, Without#state{current = none})),
             gen_driver_flow:load(dial_again(gen_driver_link:has_answered(Link), Alone));
         _ ->
             log_old(Reason),
-            gen_driver_flow:load(released(State#state{links = Others}))
+            gen_driver_flow:load(released(Without))
     end.
 
 %% What was sent may still be on its way where the end was in order.

@@ -10,7 +10,7 @@
 
 -include("gen_driver_request.hrl").
 
--export([request/1, fits/4]).
+-export([request/1, fits/4, small/1]).
 -export_type([shape/0]).
 
 %% Not looked at; or levels of nesting, terms in all, bytes of the longest integer.
@@ -32,10 +32,9 @@
 %% @doc A request with these parameters, and all else still to be said.
 -spec request(term()) -> #request{}.
 request(Term) ->
-    Encoded = encoded(Term),
-    case iolist_size(Encoded) of
-        Size when Size =< ?SMALL -> #request{params = Encoded, size = Size};
-        Size -> #request{params = Encoded, size = Size, shape = shape(Term)}
+    case encoded(Term) of
+        Encoded when byte_size(Encoded) =< ?SMALL -> #request{params = Encoded, size = byte_size(Encoded)};
+        Encoded -> #request{params = Encoded, size = iolist_size(Encoded), shape = shape(Term)}
     end.
 
 %% Large binaries are not copied: they go from the caller to the socket as they are.
@@ -64,6 +63,12 @@ fits(Encoded, small, Depth, Terms, Bignum) ->
         orelse fits(Encoded, shape(binary_to_term(<<?VERSION, Encoded/binary>>)), Depth, Terms, Bignum);
 fits(_Encoded, {Depth, Terms, Bignum}, MaxDepth, MaxTerms, MaxBignum) ->
     Depth =< MaxDepth andalso Terms =< MaxTerms andalso Bignum =< MaxBignum.
+
+%% @doc Parameters of so many bytes fit, whatever they are, when no trace goes with them.
+-spec small(Limits) -> integer() when Limits :: #{frame | depth | terms | bignum | in_flight | in_flight_bytes => pos_integer()}.
+small(Limits) ->
+    lists:min([?SMALL, limit(frame, Limits) - ?ENVELOPE, 2 * (limit(depth, Limits) - ?LEVELS), limit(terms, Limits) - ?TERMS,
+               limit(bignum, Limits)]).
 
 limit(Which, Limits) ->
     maps:get(Which, Limits, 16#ffffffff).

@@ -8,7 +8,7 @@
 %% allowed, or forbidden, at the beginning.
 -module(gen_driver_proto).
 
--export([encode_call/4, encode_cast/3, encode_cancel/1, encode_credit/2, encode_notes/1, encode_ping/1]).
+-export([call_frame/4, cast_frame/2, encode_call/4, encode_cast/3, encode_cancel/1, encode_credit/2, encode_notes/1, encode_ping/1]).
 -export([decode/1, term/2, retryable/1, unanswered/1, free_id/2]).
 -export_type([id/0, command/0, params/0, options/0, answer/0, failed_reason/0, not_run/0, may_have_run/0]).
 
@@ -36,6 +36,22 @@
 -define(NIL, 106).
 -define(MAX_ID, 16#7fffffff).
 -define(FEW, 256).
+%% Larger binaries are not on a process's heap.
+-define(HEAP, 64).
+
+%% @doc `{call, Id, Cmd, Params}' or `{call, Id, Cmd, Params, #{timeout => Left}}', its length before it: most calls, in one
+%% piece.
+-spec call_frame(id(), command(), binary(), Left :: 0..16#7fffffff | infinity) -> binary().
+call_frame(Id, Command, Params, infinity) ->
+    <<(byte_size(Params) + 19):32, ?VERSION, 104, 4, 119, 4, "call", 98, Id:32, 98, Command:32, Params/binary>>;
+call_frame(Id, Command, Params, Left) ->
+    <<(byte_size(Params) + 38):32, ?VERSION, 104, 5, 119, 4, "call", 98, Id:32, 98, Command:32, Params/binary,
+      116, 1:32, 119, 7, "timeout", 98, Left:32>>.
+
+%% @doc `{cast, Cmd, Params}', its length before it.
+-spec cast_frame(command(), binary()) -> binary().
+cast_frame(Command, Params) ->
+    <<(byte_size(Params) + 14):32, ?VERSION, 104, 3, 119, 4, "cast", 98, Command:32, Params/binary>>.
 
 %% @doc `{call, Id, Cmd}', `{call, Id, Cmd, Params}' or `{call, Id, Cmd, Params, Options}'.
 -spec encode_call(id(), command(), params(), options()) -> iodata().
@@ -83,9 +99,6 @@ int(N) -> <<98, N:32>>.
 unsigned(N) when N =< 16#7fffffff -> int(N);
 unsigned(N) -> <<110, 4, 0, N:32/little>>.
 
-%% Most calls carry a timeout and nothing else.
-encode_options(#{timeout := Timeout} = Options) when map_size(Options) =:= 1, is_integer(Timeout), Timeout >= 0, Timeout =< 16#7fffffff ->
-    <<116, 1:32, 119, 7, "timeout", (int(Timeout))/binary>>;
 encode_options(Options) ->
     <<?VERSION, Encoded/binary>> = term_to_binary(Options),
     Encoded.
@@ -171,6 +184,25 @@ failed_reason(_) -> undecodable.
 %% left over.
 -spec term(Frame :: binary(), BodyAt :: pos_integer()) -> {ok, term()} | undecodable.
 term(Frame, BodyAt) ->
+    <<_:BodyAt/binary, Body/binary>> = Frame,
+    case small(Body) of
+        none -> any(Frame, BodyAt);
+        Term -> Term
+    end.
+
+%% The smallest and most common, by hand: binary_to_term costs several times as much, most of it for two atoms.
+small(<<104, 2, 119, 2, "ok", 97, N>>) -> {ok, {ok, N}};
+small(<<104, 2, 119, 2, "ok", 98, N:32/signed>>) -> {ok, {ok, N}};
+small(<<104, 2, 119, 2, "ok", 70, F:64/float>>) -> {ok, {ok, F}};
+small(<<104, 2, 119, 2, "ok", 109, Size:32, Bytes:Size/binary>>) when Size =< ?HEAP -> {ok, {ok, binary:copy(Bytes)}};
+small(<<119, 2, "ok">>) -> {ok, ok};
+small(<<97, N>>) -> {ok, N};
+small(<<98, N:32/signed>>) -> {ok, N};
+small(<<70, F:64/float>>) -> {ok, F};
+small(<<109, Size:32, Bytes:Size/binary>>) when Size =< ?HEAP -> {ok, binary:copy(Bytes)};
+small(_) -> none.
+
+any(Frame, BodyAt) ->
     Suspect = is_suspect(Frame, BodyAt),
     case not Suspect orelse gen_driver_etf:is_safe(Frame, BodyAt) of
         true -> decoded(Frame, Suspect);

@@ -1,25 +1,19 @@
 %% SPDX-License-Identifier: MIT
 %% @doc What waits in the client, in order: a bounded FIFO, and beside it what a drain holds back. Pure.
-%%
-%% Whoever took a place (gen_driver_places) gets it back when the request leaves
-%% here; `settle/1' says how many left.
 -module(gen_driver_queue).
 
 -include("gen_driver_request.hrl").
 
 -export([new/0, in/2, out/1, peek/1, hold/2, release/1, remove/2, empty/1, impatient/2]).
--export([is_full/2, is_cast/1, begins_with_cast/1, ready/1, size/1, bytes/1, settle/1]).
+-export([is_full/2, is_cast/1, size/1, bytes/1]).
 -export_type([queue/0, request/0]).
 
 -type request() :: #request{}.
 -record(queue, {
     ready = queue:new() :: queue:queue(request()),
     held = queue:new() :: queue:queue(request()),
-    ready_size = 0 :: non_neg_integer(),
     size = 0 :: non_neg_integer(),              % of both
-    bytes = 0 :: non_neg_integer(),             % of both
-    places = 0 :: non_neg_integer(),            % that left since the last settle
-    place_bytes = 0 :: non_neg_integer()
+    bytes = 0 :: non_neg_integer()              % of both
 }).
 -opaque queue() :: #queue{}.
 
@@ -31,14 +25,6 @@
 new() ->
     #queue{}.
 
-%% @doc Whether the first that is ready is a cast: it needs no id.
--spec begins_with_cast(queue()) -> boolean().
-begins_with_cast(Q) ->
-    case peek(Q) of
-        empty -> false;
-        Request -> is_cast(Request)
-    end.
-
 %% @doc Whether nobody waits for what becomes of it.
 -spec is_cast(request()) -> boolean().
 is_cast(#request{from = cast}) -> true;
@@ -49,7 +35,6 @@ is_cast(#request{}) -> false.
 -spec in(request(), queue()) -> queue().
 in(Request, Q) ->
     Q#queue{ready = queue:in(Request, Q#queue.ready),
-            ready_size = Q#queue.ready_size + 1,
             size = Q#queue.size + 1,
             bytes = Q#queue.bytes + weight(Request)}.
 
@@ -65,18 +50,17 @@ peek(#queue{ready = Ready}) ->
 -spec out(queue()) -> queue().
 out(Q = #queue{ready = Ready}) ->
     {{value, Request}, Rest} = queue:out(Ready),
-    left(Request, Q#queue{ready = Rest, ready_size = Q#queue.ready_size - 1}).
+    left(Request, Q#queue{ready = Rest}).
 
 %% @doc The first that is ready waits aside, behind those already there.
 -spec hold(request(), queue()) -> queue().
 hold(Request, Q = #queue{ready = Ready, held = Held}) ->
-    Q#queue{ready = queue:drop(Ready), ready_size = Q#queue.ready_size - 1,
-            held = queue:in(Request, Held)}.
+    Q#queue{ready = queue:drop(Ready), held = queue:in(Request, Held)}.
 
 %% @doc What was held back is ready again, before all that came later.
 -spec release(queue()) -> queue().
 release(Q = #queue{ready = Ready, held = Held}) ->
-    Q#queue{ready = queue:join(Held, Ready), ready_size = Q#queue.size, held = queue:new()}.
+    Q#queue{ready = queue:join(Held, Ready), held = queue:new()}.
 
 %% @doc There is no link for now: nothing that waits does so for longer than `Until' (ms).
 -spec impatient(Until :: integer(), queue()) -> queue().
@@ -94,9 +78,7 @@ remove(Select, Q) ->
         {ReadyOut, Ready} ->
             Removed = HeldOut ++ ReadyOut,
             {Removed, lists:foldl(fun left/2,
-                                  Q#queue{ready = queue:from_list(Ready),
-                                          ready_size = Q#queue.ready_size - length(ReadyOut),
-                                          held = queue:from_list(Held)},
+                                  Q#queue{ready = queue:from_list(Ready), held = queue:from_list(Held)},
                                   Removed)}
     end.
 
@@ -105,12 +87,8 @@ remove(Select, Q) ->
 empty(Q) ->
     remove(fun(_) -> true end, Q).
 
-left(Request = #request{placed = Placed, size = Size}, Q) ->
-    Left = Q#queue{size = Q#queue.size - 1, bytes = Q#queue.bytes - weight(Request)},
-    case Placed of
-        true -> Left#queue{places = Q#queue.places + 1, place_bytes = Q#queue.place_bytes + Size};
-        false -> Left
-    end.
+left(Request, Q) ->
+    Q#queue{size = Q#queue.size - 1, bytes = Q#queue.bytes - weight(Request)}.
 
 weight(#request{size = Size}) ->
     Size + ?ENVELOPE.
@@ -119,11 +97,6 @@ weight(#request{size = Size}) ->
 -spec is_full({Requests :: pos_integer(), Bytes :: pos_integer()}, queue()) -> boolean().
 is_full({MaxRequests, MaxBytes}, #queue{size = Size, bytes = Bytes}) ->
     Size >= MaxRequests orelse Bytes >= MaxBytes.
-
-%% @doc How many are ready to be sent.
--spec ready(queue()) -> non_neg_integer().
-ready(#queue{ready_size = Size}) ->
-    Size.
 
 %% @doc How many wait, held ones too.
 -spec size(queue()) -> non_neg_integer().
@@ -134,8 +107,3 @@ size(#queue{size = Size}) ->
 -spec bytes(queue()) -> non_neg_integer().
 bytes(#queue{bytes = Bytes}) ->
     Bytes.
-
-%% @doc Places and their bytes that became free since last asked.
--spec settle(queue()) -> {{non_neg_integer(), non_neg_integer()}, queue()}.
-settle(Q = #queue{places = Places, place_bytes = Bytes}) ->
-    {{Places, Bytes}, Q#queue{places = 0, place_bytes = 0}}.

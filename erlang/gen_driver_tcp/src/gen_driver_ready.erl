@@ -6,16 +6,20 @@
 
 -include("gen_driver_request.hrl").
 
--export([check/2, call/2, cast/1, weight/1]).
+-export([check/2, call/3, cast/2, weight/1]).
+-export_type([refused/0]).
+
+%% A bad frame would cost everybody the connection.
+-type refused() :: {error, {failed, bad_request}} | {error, {unknown_command, binary()}}.
 
 %% What a request weighs beyond its parameters.
 -define(ENVELOPE, 80).
+%% The longest time (ms) that the quick way writes.
+-define(LONG, 16#7fffffff).
 
-%% @doc The request with its command as a number; or what its caller is told instead: a bad frame
-%% would cost everybody the connection.
+%% @doc The request with its command as a number; or what its caller is told instead.
 -spec check(gen_driver_queue:request(), gen_driver_handshake:welcome()) ->
-    {ok, gen_driver_queue:request()}
-  | {refused, {error, {failed, bad_request}} | {error, {unknown_command, binary()}}}.
+    {ok, gen_driver_queue:request()} | {refused, refused()}.
 check(Request = #request{command = Name}, Welcome) when is_binary(Name) ->
     case Welcome of
         #{commands := #{Name := Command}} -> check(Request#request{command = Command}, Welcome);
@@ -30,15 +34,24 @@ check(Request = #request{params = Params, shape = Shape, options = Options}, #{l
 trace(#{trace := Trace}) -> byte_size(Trace);
 trace(#{}) -> 0.
 
-%% @doc Its frame, as a call.
--spec call(gen_driver_proto:id(), gen_driver_queue:request()) -> iodata().
-call(Id, #request{command = Command, params = Params, options = Options}) ->
-    gen_driver_frame:join(gen_driver_proto:encode_call(Id, Command, Params, Options)).
+%% @doc Its frame, as a call that has so much time (ms).
+-spec call(gen_driver_proto:id(), gen_driver_queue:request(), timeout()) -> iodata().
+call(Id, #request{command = Command, params = Params, options = Options}, Left)
+  when is_binary(Params), map_size(Options) =:= 0, Left =:= infinity orelse Left =< ?LONG ->
+    gen_driver_proto:call_frame(Id, Command, Params, Left);
+call(Id, #request{command = Command, params = Params, options = Options}, Left) ->
+    gen_driver_frame:join(gen_driver_proto:encode_call(Id, Command, Params, timed(Options, Left))).
 
-%% @doc Its frame, as a cast.
--spec cast(gen_driver_queue:request()) -> iodata().
-cast(#request{command = Command, params = Params, options = Options}) ->
-    gen_driver_frame:join(gen_driver_proto:encode_cast(Command, Params, Options)).
+%% @doc Its frame, as a cast that has so much time (ms).
+-spec cast(gen_driver_queue:request(), timeout()) -> iodata().
+cast(#request{command = Command, params = Params, options = Options}, infinity)
+  when is_binary(Params), map_size(Options) =:= 0 ->
+    gen_driver_proto:cast_frame(Command, Params);
+cast(#request{command = Command, params = Params, options = Options}, Left) ->
+    gen_driver_frame:join(gen_driver_proto:encode_cast(Command, Params, timed(Options, Left))).
+
+timed(Options, infinity) -> Options;
+timed(Options, Left) -> Options#{timeout => Left}.
 
 %% @doc Bytes that it takes on the way.
 -spec weight(gen_driver_queue:request()) -> pos_integer().
