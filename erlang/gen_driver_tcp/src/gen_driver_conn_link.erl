@@ -33,6 +33,7 @@
     next_id = 0 :: non_neg_integer(),
     %% An id: what was sent has been read by the host when its final frame comes.
     clear = true :: boolean() | gen_driver_proto:id(),
+    waited = false :: boolean(),                % what was sent last may have waited for the kernel
     used :: integer(),                          % ms
     draining = false :: boolean(),
     over = no :: no | gen_driver_proto:failed_reason()
@@ -101,9 +102,9 @@ send(_Data, _Size, _Mark, _Until, Link = #link{over = Over}) when Over =/= no ->
 send(Data, Size, Mark, Until, Link = #link{socket = Socket, clear = Clear}) ->
     case (Clear =:= true andalso (is_port(Socket) orelse Size =< ?SMALL))
              orelse gen_driver_socket:is_clear(Socket) =:= true of
-        true -> sent(gen_driver_socket:send(Socket, Data), Link#link{clear = Mark});
+        true -> sent(gen_driver_socket:send(Socket, Data), Link#link{clear = Mark, waited = Size > ?SMALL});
         false ->
-            case written(Data, Until, Link#link{clear = Mark}) of
+            case written(Data, Until, Link#link{clear = Mark, waited = true}) of
                 %% It may just have left: what the last frames say counts.
                 {ended, Read} -> {ok, Read};
                 Done -> Done
@@ -117,8 +118,14 @@ sent({error, _}, Link) -> {unsent, over(disconnected, Link)}.
 -spec written(until(), link()) -> {ok | unsent | late, link()}.
 written(_Until, Link = #link{over = Over}) when Over =/= no ->
     {unsent, Link};
-written(Until, Link = #link{socket = Socket}) ->
+written(Until, Link = #link{socket = Socket, waited = Waited}) ->
     case is_port(Socket) andalso gen_driver_socket:is_clear(Socket) =/= true of
+        false when Waited ->
+            %% A reset empties what a socket holds back, too.
+            case gen_driver_socket:is_open(Socket) of
+                true -> {ok, Link};
+                false -> {unsent, over(disconnected, Link)}
+            end;
         false ->
             {ok, Link};
         true ->

@@ -7,7 +7,7 @@
 -module(gen_driver_socket).
 
 -export([connect/3, send/2, recv/3, setopts/2, half_close/1, close/1, abort/1, give/2]).
--export([is_clear/1, is_secure/1]).
+-export([is_clear/1, is_open/1, is_secure/1]).
 -export_type([socket/0, reason/0]).
 
 -type socket() :: gen_tcp:socket() | ssl:sslsocket().
@@ -134,6 +134,14 @@ is_clear(Socket) when is_port(Socket) ->
     end;
 is_clear(_Socket) ->
     false.
+
+%% @doc Whether it is still connected, as far as has been noticed here.
+-spec is_open(socket()) -> boolean().
+is_open(Socket) when is_port(Socket) -> is_ok(inet:sockname(Socket));
+is_open(Socket) -> is_ok(ssl:sockname(Socket)).
+
+is_ok({ok, _}) -> true;
+is_ok({error, _}) -> false.
 
 %% @doc Whether it is TLS.
 -spec is_secure(socket()) -> boolean().
