@@ -268,7 +268,7 @@ def build_driver(tools: Toolchain, origin: Path, out_dir: Path) -> bool:
         compile_flags.append(f"-DDRIVER_NAME={name}")
     link_flags = ["-shared", *needs.link, *RELRO]
     out = out_dir / f"{name}.so"
-    inputs = [*sources, *INCLUDE.glob("**/*.h"), *sources[0].parent.glob("*.h")]
+    inputs = [*sources, *INCLUDE.glob("**/*.h"), *sources[0].parent.glob("*.[ch]")]
     with once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *compile_flags, *link_flags]) as stale:
         if stale:
             print(f"driver: {shown(out)}", flush=True)

@@ -11,7 +11,6 @@
 #include "lengths.h"
 #include "pool_parts.h"
 
-#define TURN 100000u	/* ns that a turn may take: then the loop looks after the others first */
 #define CHEAP 2000u	/* ns: less than it takes to hand a request over, however many wait */
 
 bool
@@ -23,7 +22,7 @@ lead_wants(struct pool *p, struct request *r)
 	if (!l->allowed || r->keyed || r->takes_parts)
 		return false;
 	ns = lengths_expect(r->entry, r->record->queued_at);
-	if (ns == LENGTH_LONG || (ns > CHEAP && l->expected >= TURN))
+	if (ns == LENGTH_LONG || (ns > CHEAP && l->expected >= LEAD_TURN))
 		return false;
 	l->expected += ns;
 	r->state = REQUEST_RUNNING;	/* nobody takes it out any more */
@@ -69,9 +68,8 @@ give_seat_back(struct pool *p)
 	p->idle++;
 }
 
-/* While calls come the timer ticks. */
-static void
-see_to_timer(struct lead *l)
+void
+lead_watch(struct lead *l)
 {
 	bool armed = atomic_load(&l->armed);
 
@@ -87,7 +85,7 @@ begin_call(struct lead *l, struct request *r)
 
 	l->request = r;
 	atomic_store(&l->call, call);	/* before the look at `armed` */
-	see_to_timer(l);
+	lead_watch(l);
 	return call;
 }
 
@@ -166,7 +164,7 @@ settle(struct pool *p)
 static struct worker *
 run_turn(struct pool *p, struct worker *w)
 {
-	uint64_t now = now_ns(), end = now + TURN;
+	uint64_t now = now_ns(), end = now + LEAD_TURN;
 	struct request *r;
 
 	while (now < end && (r = queue_pop(&p->lead.turn)) != NULL)

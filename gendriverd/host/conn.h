@@ -119,8 +119,9 @@ size_t conns_count(void);	/* loop */
 
 /* The pool's done hook: worker's thread, or the loop. */
 bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
-/* Its flush hook: loop. */
+/* Its flush hooks: loop; and any thread. The second may find another connection in that slot by now, and does no harm. */
 void conns_flush(struct queue *freed);
+void conns_flush_one(uint32_t slot, struct queue *freed);
 
 /* --- between these files ----------------------------------------------- */
 

@@ -314,6 +314,16 @@ conns_flush(struct queue *freed)
 	}
 }
 
+void
+conns_flush_one(uint32_t slot, struct queue *freed)
+{
+	struct conn *c = &conns.slots[slot];
+
+	pthread_mutex_lock(&c->lock);
+	conn_flush_into(c, freed);
+	pthread_mutex_unlock(&c->lock);
+}
+
 /* Lock held. The slot tells of r until its reply has left. */
 static bool
 answer_call(struct conn *c, struct request *r, struct answer *answer, struct queue *freed)
@@ -330,7 +340,7 @@ answer_call(struct conn *c, struct request *r, struct answer *answer, struct que
 	queue_push(&c->unsent, r);
 	if (answer->more)
 		keep_back(c);
-	else
+	else if (!answer->kept)
 		conn_flush_into(c, freed);
 	return taken;
 }

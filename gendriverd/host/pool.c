@@ -138,6 +138,7 @@ enqueue(struct pool *p, struct request *r)
 		deadlines_add(&p->deadlines, r);
 	r->queue = s != NULL ? &s->inbox : &p->shared;
 	queue_push(r->queue, r);
+	count_waiting(p, 1);
 	return s != NULL && s->idle ? s : NULL;
 }
 
@@ -210,6 +211,7 @@ take_out(struct pool *p, struct request *r)
 {
 	deadlines_remove(&p->deadlines, r);
 	queue_remove(r->queue, r);
+	count_waiting(p, -1);
 	r->state = REQUEST_FREE;
 }
 

@@ -41,6 +41,8 @@ struct pool_hooks {
 	bool (*done)(struct request *r, struct answer *answer, struct queue *freed);
 	/* Loop. Send what `done` kept back, as there was more to come. */
 	void (*flush)(struct queue *freed);
+	/* Any thread, no lock held. Send what `done` kept back on the connection in that slot (answer->kept). */
+	void (*flush_one)(uint32_t slot, struct queue *freed);
 	/* This thread is the loop from now on: until all is done (NULL), or pool_run_short says that it
 	 * has become a worker: that one. */
 	struct worker *(*lead)(void);

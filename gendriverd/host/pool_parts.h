@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Inside the pool of pool.h: what its parts share. worker.c is what a thread does, pool.c
- * what the others ask of it, watch.c what becomes of requests that run too long, borrow.c what
- * the loop runs itself, takeover.c how it passes to another thread when that takes too long.
+ * what the others ask of it, keep.c which of its answers wait for the next, watch.c what becomes of
+ * requests that run too long, borrow.c what the loop runs itself, takeover.c how it passes to another thread when
+ * that takes too long.
  */
 #ifndef HOST_POOL_PARTS_H
 #define HOST_POOL_PARTS_H
@@ -10,6 +11,8 @@
 #include <pthread.h>
 
 #include "pool.h"
+
+#define LEAD_TURN 100000u	/* ns that a turn may take: then the loop looks after the others first */
 
 enum stage {
 	IDLE,		/* no request, or one that is not begun, or is being answered */
@@ -27,6 +30,10 @@ struct worker {
 	struct worker *next;	/* pool lock: in `gone` */
 	int cmd;		/* loop: what it ran when it was written off */
 	uint64_t request;	/* loop */
+	_Atomic uint64_t kept;	/* answers that are not sent yet: how often, and slot + 1 of their connection; 0: none */
+	uint32_t keeps;		/* its thread: how often it has kept any */
+	uint64_t keeps_until;	/* its thread: ns */
+	uint64_t kept_seen;	/* the thread that watches */
 };
 
 struct seat {
@@ -62,6 +69,7 @@ struct lead {
 struct pool {
 	pthread_mutex_t lock;	/* guards everything below but `cache` */
 	struct queue shared;	/* requests without a key that found no idle seat */
+	_Atomic uint32_t waiting;	/* how many there and in the inboxes; read without the lock as a hint */
 	struct queue free;	/* the one that came back last is the next */
 	uint32_t fresh;		/* requests[fresh] and those behind it were never taken */
 	uint32_t active;	/* requests that wait or run, or are in `cache` */
@@ -105,12 +113,27 @@ void worker_end(struct pool *p, struct worker *w, struct request *r, struct answ
 uint64_t worker_until(const struct pool *p, const struct request *r);
 /* Why a call that was just taken out need not begin, or NULL. now: 0, and it looks at the clock if need be. */
 const char *too_late(const struct request *r, uint64_t now);
+/* The next request for this seat, which stays where it is, or NULL. Lock held. */
+const struct request *seat_next(const struct pool *p, const struct seat *s);
 /* A thread's life: this worker's, and the loop's, in turn. w: NULL, it begins as the loop. */
 void worker_live(struct pool *p, struct worker *w);
 /* The loop's thread is at its end. */
 void pool_lead_done(struct pool *p);
 /* Until then: pool_serve. */
 void pool_stand_by(struct pool *p);
+
+/* Whether the answer to r, which w has run, is to wait for the next. Its thread, no lock held. */
+bool keep_wants(struct pool *p, struct worker *w, const struct request *r, const struct answer *answer);
+/* It does: the connection in that slot has it. */
+void keep_begin(struct pool *p, struct worker *w, uint32_t slot);
+/* Whether w may run its next request before it sends what it keeps; true where that is nothing. Lock held. */
+bool keep_goes_on(const struct pool *p, const struct worker *w);
+/* Send what w keeps. Any thread, no lock held. */
+void keep_end(struct pool *p, struct worker *w);
+/* The thread that watches, at each tick: send what is kept since the last one. */
+void keep_watch(struct pool *p);
+/* Whether any worker keeps any. */
+bool keep_any(struct pool *p);
 
 /* Into the queues of workers; woken are as many as there is work for. Loop. */
 void pool_enqueue(struct pool *p, struct queue *batch);
@@ -120,6 +143,8 @@ bool lead_wants(struct pool *p, struct request *r);
 int lead_open(struct lead *l);	/* 0 or -1 */
 /* Loop, or the thread that watches. */
 void lead_tick(struct lead *l, bool on);
+/* Any thread. What was just written is to be watched: the timer ticks. */
+void lead_watch(struct lead *l);
 
 static inline void
 request_set_free(struct request *r, struct queue *list)
@@ -127,6 +152,15 @@ request_set_free(struct request *r, struct queue *list)
 	r->state = REQUEST_FREE;
 	slot_set(r->record, SLOT_FREE, 0);
 	queue_push_front(list, r);
+}
+
+/* Lock held. */
+static inline void
+count_waiting(struct pool *p, int more)
+{
+	uint32_t now = atomic_load_explicit(&p->waiting, memory_order_relaxed);
+
+	atomic_store_explicit(&p->waiting, now + (uint32_t)more, memory_order_relaxed);
 }
 
 /* Lock held. Its answer has left, or there is none: but a thread that was written off may still run it. */

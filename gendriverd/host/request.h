@@ -58,6 +58,7 @@ struct answer {
 	size_t len;
 	void *own;		/* malloc'ed buffer around term that may be taken, or NULL */
 	bool more;		/* loop: others follow at once, and then it sends them all */
+	bool kept;		/* worker: the same (keep.c) */
 };
 
 /* Copy params (NULL: none were sent, [] is meant) into r, or take `own`, in

@@ -8,7 +8,7 @@
  * one that watches.
  *
  * That one, the process's first thread, sleeps on a timer that ticks each millisecond, but only while
- * there are such calls: the loop arms it, a tick that finds nothing new disarms it. A call found
+ * there are such calls, or answers that a worker keeps (keep.c): those arm it, a tick that finds nothing new disarms it. A call found
  * twice is overdue if its thread has used the time since, or sleeps: one that only waits for a core would
  * not go on sooner in another thread.
  */
@@ -52,15 +52,16 @@ pool_lead_done(struct pool *p)
 	lead_tick(&p->lead, true);
 }
 
-/* Nothing new: no more ticks, but a call that begins just now must not go unwatched. */
+/* Nothing new: no more ticks, but a call that begins just now, or an answer that is just kept, must not go unwatched. */
 static void
-disarm(struct lead *l, uint64_t seen)
+disarm(struct pool *p, uint64_t seen)
 {
+	struct lead *l = &p->lead;
 	bool armed = false;
 
 	lead_tick(l, false);
 	atomic_store(&l->armed, false);
-	if (atomic_load(&l->call) != seen && atomic_compare_exchange_strong(&l->armed, &armed, true))
+	if ((atomic_load(&l->call) != seen || keep_any(p)) && atomic_compare_exchange_strong(&l->armed, &armed, true))
 		lead_tick(l, true);
 }
 
@@ -146,12 +147,13 @@ pool_stand_by(struct pool *p)
 	while (!atomic_load(&l->done)) {
 		if (read(l->timer, &ticks, sizeof(ticks)) < 0 && errno != EINTR)
 			abort();
+		keep_watch(p);
 		call = atomic_load(&l->call);
 		if (call != seen) {
 			seen = call;
 			used = call & 1 ? used_by(l->thread) : 0;
 		} else if (!(call & 1)) {
-			disarm(l, seen);
+			disarm(p, seen);
 		} else if (used_by(l->thread) >= used + USED || sleeps(l->tid)) {
 			take_over(p, call);
 		}

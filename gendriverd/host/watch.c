@@ -193,6 +193,7 @@ pool_watch(struct pool *p, uint64_t now)
 			bury(p, gone);
 		if (r != NULL) {
 			answer_timeout(p, r);
+			keep_end(p, lost);
 			log_worker(p, GD_WARNING, "worker_abandoned", lost);
 		}
 	} while (gone != NULL || r != NULL);

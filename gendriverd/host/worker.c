@@ -11,16 +11,23 @@
 #include "pool_parts.h"
 
 /* The older of the seat's own and the shared: first come, first served. */
+const struct request *
+seat_next(const struct pool *p, const struct seat *s)
+{
+	const struct request *own = s->inbox.head, *any = p->shared.head;
+
+	return any == NULL || (own != NULL && own->number < any->number) ? own : any;
+}
+
 static struct request *
 next_request(struct pool *p, struct seat *s)
 {
-	struct request *own = s->inbox.head, *any = p->shared.head;
-	struct queue *from;
+	const struct request *next = seat_next(p, s);
 
-	if (own == NULL && any == NULL)
+	if (next == NULL)
 		return NULL;
-	from = any == NULL || (own != NULL && own->number < any->number) ? &s->inbox : &p->shared;
-	struct request *r = queue_pop(from);
+	struct request *r = queue_pop(next == s->inbox.head ? &s->inbox : &p->shared);
+	count_waiting(p, -1);
 	deadlines_remove(&p->deadlines, r);
 	r->state = REQUEST_RUNNING;
 	return r;
@@ -113,9 +120,16 @@ static void
 give_answer(struct pool *p, struct worker *w, struct request *r, struct answer *answer)
 {
 	struct queue freed = { 0 };
+	bool call = r->syn, keep = keep_wants(p, w, r, answer);
+	uint32_t slot = r->slot;
 
+	answer->kept = keep;
 	if (p->hooks.done(r, answer, &freed))
 		bench_taken(&w->bench);
+	if (keep)
+		keep_begin(p, w, slot);
+	else if (call)
+		keep_end(p, w);
 	pthread_mutex_lock(&p->lock);
 	end_turn(p, w->seat, &freed);
 }
@@ -178,7 +192,11 @@ work(struct pool *p, struct worker *w)
 
 	pthread_mutex_lock(&p->lock);
 	while (s->holder == w) {
-		if ((r = next_request(p, s)) != NULL) {
+		if (!keep_goes_on(p, w)) {
+			pthread_mutex_unlock(&p->lock);
+			keep_end(p, w);
+			pthread_mutex_lock(&p->lock);
+		} else if ((r = next_request(p, s)) != NULL) {
 			run(p, w, r);
 		} else if (p->leaving) {
 			break;
@@ -188,6 +206,7 @@ work(struct pool *p, struct worker *w)
 		}
 	}
 	pthread_mutex_unlock(&p->lock);
+	keep_end(p, w);
 	bench_free(&w->bench);
 	pthread_mutex_lock(&p->lock);
 	heard = leave(p, w);

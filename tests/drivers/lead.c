@@ -17,15 +17,15 @@
 #endif
 
 enum { RUN = 1, CALLED_LONG, CALLED_SHORT, OTHER };
-enum { SHORTLY, AT_GATE, SPIN, CRASH, ABORT };	/* params: {How, Ms} */
+enum { SHORTLY, AT_GATE, SPIN, CRASH, ABORT };	/* params: {How, Ms}; at which gate */
 
 static atomic_int inside;	/* threads in dispatch */
 static atomic_int most_inside;
 
 static void
-wait_at_gate(void)
+wait_at_gate(int64_t which)
 {
-	int fd = open(gd_config("gate"), O_RDONLY);
+	int fd = open(gd_config(which == 0 ? "gate" : "another gate"), O_RDONLY);
 	char byte;
 
 	if (fd < 0 || read(fd, &byte, 1) < 0)
@@ -69,7 +69,7 @@ dispatch(gd_req_t *req, gd_res_t *res, void *drv, void *trd)
 		gd_get_i64(&req->in, &ms);
 	}
 	switch (how) {
-	case AT_GATE: wait_at_gate(); break;
+	case AT_GATE: wait_at_gate(ms); break;
 	case SPIN: spin(ms); break;
 	case CRASH: *(volatile int *)8 = 1; break;
 	case ABORT: abort();
