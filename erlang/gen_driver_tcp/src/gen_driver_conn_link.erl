@@ -10,7 +10,7 @@
 %% waiting, and this process reads meanwhile.
 -module(gen_driver_conn_link).
 
--export([open/2, room/1, max_bytes/1, enter/2, send/5, written/2, cancel/2, next/2, ahead/1]).
+-export([open/2, check/2, room/1, max_bytes/1, enter/2, send/5, written/2, cancel/2, next/2, ahead/1]).
 -export([finish/1, close/2]).
 -export([welcome/1, touch/1, pending/1, is_draining/1, is_over/1, is_clear/1, is_past/1]).
 -export_type([link/0, event/0, until/0]).
@@ -26,6 +26,7 @@
 -record(link, {
     socket :: gen_driver_socket:socket(),
     welcome :: gen_driver_handshake:welcome(),
+    small :: integer(),                         % parameters of so many bytes need no further look
     max_in_flight :: pos_integer(),
     cutter :: gen_driver_frame:cutter(),
     frames = [] :: [binary()],                  % cut, not looked at
@@ -61,7 +62,7 @@ open(Options, Until) ->
 
 new(Socket, Welcome = #{limits := Limits}, #{max_in_flight := Ours, max_frame := MaxFrame}) ->
     ok = hold_nothing_back(Socket),
-    #link{socket = Socket, welcome = Welcome, cutter = gen_driver_frame:new(MaxFrame),
+    #link{socket = Socket, welcome = Welcome, small = gen_driver_params:small(Limits), cutter = gen_driver_frame:new(MaxFrame),
           max_in_flight = min(Ours, maps:get(in_flight, Limits, Ours)), used = now_ms()}.
 
 %% Whoever sends while the port holds anything waits until it holds nothing.
@@ -73,6 +74,11 @@ hold_nothing_back(_Socket) ->
     ok.
 
 %%% Out
+
+%% @doc As gen_driver_ready:check/3, for this link.
+-spec check(gen_driver_queue:request(), link()) -> {ok, gen_driver_queue:request()} | {refused, gen_driver_ready:refused()}.
+check(Request, #link{small = Small, welcome = Welcome}) ->
+    gen_driver_ready:check(Request, Small, Welcome).
 
 %% @doc How many calls more may be entered.
 -spec room(link()) -> non_neg_integer().

@@ -20,13 +20,14 @@
     waiting :: waiting(),
     flying = #{} :: #{gen_driver_proto:id() => {place(), gen_driver_queue:request()}},
     bytes = 0 :: non_neg_integer(),             % of those that fly
-    outcomes = #{} :: #{place() => gen_driver_caller:outcome()},
+    outcomes = [] :: [{place(), gen_driver_caller:outcome()}],
     unsent = false :: boolean(),                % the last window did not leave
     own :: gen_driver_conn_own:own()
 }).
 %% What goes out in one send.
 -record(window, {
     link :: gen_driver_conn_link:link(),
+    left :: integer() | infinity,               % ms, when it was begun
     frames = [] :: [iodata()],
     calls = [] :: [{gen_driver_proto:id(), {place(), gen_driver_queue:request()}}],  % newest first
     size = 0 :: non_neg_integer(),              % of calls
@@ -40,9 +41,9 @@ call(Requests, Timeout, Own) ->
     Placed = lists:zip(lists:seq(1, length(Requests)), Requests),
     Done = go(#many{until = gen_driver_conn_own:until(Timeout), own = Own,
                     waiting = [{Place, Request} || {Place, {Request, _}} <- Placed],
-                    outcomes = maps:from_list([{Place, {failed, bad_request}} || {Place, bad_request} <- Placed])}),
+                    outcomes = [{Place, {failed, bad_request}} || {Place, bad_request} <- Placed]}),
     #many{outcomes = Outcomes, own = After} = Done,
-    {[maps:get(Place, Outcomes) || {Place, _} <- Placed], After}.
+    {[Outcome || {_Place, Outcome} <- lists:keysort(1, Outcomes)], After}.
 
 %% Nothing flies, so the link may change.
 go(Many = #many{waiting = []}) ->
@@ -60,7 +61,9 @@ go(Many = #many{waiting = [{_, First} | _], until = Until, own = Own}) ->
 fly(Link, Many = #many{waiting = Waiting, flying = Flying}) ->
     Stays = not (gen_driver_conn_link:is_draining(Link) orelse gen_driver_conn_link:is_over(Link)),
     case Waiting =/= [] andalso Stays andalso may_send(Link, Many) of
-        true -> send(window(Many#many.waiting, #window{link = Link}, Many));
+        true ->
+            Window = #window{link = Link, left = gen_driver_conn_own:time_left(Many#many.until)},
+            send(window(Many#many.waiting, Window, Many));
         false when map_size(Flying) =:= 0 -> {Link, Many};
         false -> read(Link, Many)
     end.
@@ -74,12 +77,12 @@ may_send(Link, #many{flying = Flying}) ->
 
 %%% Out
 
-window([{Place, Request} = First | Waiting], Window = #window{link = Link}, Many) ->
+window([{Place, Request} = First | Waiting], Window = #window{link = Link, left = Left}, Many) ->
     case has_room(gen_driver_ready:weight(Request), Window, Many) of
         false ->
             {Window, Many#many{waiting = [First | Waiting]}};
         true ->
-            case gen_driver_conn_own:check(Request, Many#many.until, Many#many.own) of
+            case gen_driver_conn_own:check_left(Request, Left, Link) of
                 {ok, Checked} ->
                     {Id, Entered} = gen_driver_conn_link:enter(call, Link),
                     window(Waiting, add(Id, First, Checked, Window#window{link = Entered}), Many);
@@ -161,4 +164,4 @@ all_waiting(Reason, Many = #many{waiting = Waiting}) ->
     lists:foldl(fun({Place, _}, Acc) -> told(Place, {failed, Reason}, Acc) end, Many#many{waiting = []}, Waiting).
 
 told(Place, Outcome, Many = #many{outcomes = Outcomes}) ->
-    Many#many{outcomes = Outcomes#{Place => Outcome}}.
+    Many#many{outcomes = [{Place, Outcome} | Outcomes]}.

@@ -7,7 +7,7 @@
 
 -include("gen_driver_request.hrl").
 
--export([open/1, ready/3, check/3, settle/1, close/1, info/1, link/1, with/2, until/1]).
+-export([open/1, ready/3, check/3, check_left/3, time_left/1, settle/1, close/1, info/1, link/1, with/2, until/1]).
 -export_type([own/0, info/0, ready/0]).
 
 -type info() :: #{
@@ -99,16 +99,21 @@ emptied(Until, Link) ->
 %% @doc The request as it goes out, and how much time (ms) it has; or what its caller is told instead. There must be a link.
 -spec check(gen_driver_queue:request(), gen_driver_conn_link:until(), own()) ->
     {ok, ready()} | {refused, gen_driver_caller:outcome()}.
-check(Request, infinity, Own) ->
-    checked(Request, infinity, Own);
-check(Request, Until, Own) ->
-    case Until - erlang:monotonic_time(millisecond) of
-        Left when Left =< 0 -> {refused, {failed, expired}};
-        Left -> checked(Request, Left, Own)
-    end.
+check(Request, Until, #own{link = Link}) ->
+    check_left(Request, time_left(Until), Link).
 
-checked(Request, Left, #own{link = Link}) ->
-    case gen_driver_ready:check(Request, gen_driver_conn_link:welcome(Link)) of
+%% @doc How much time (ms) is left.
+-spec time_left(gen_driver_conn_link:until()) -> integer() | infinity.
+time_left(infinity) -> infinity;
+time_left(Until) when is_integer(Until) -> Until - erlang:monotonic_time(millisecond).
+
+%% @doc The same as `check/3', for a request that has so much time left.
+-spec check_left(gen_driver_queue:request(), Left :: integer() | infinity, gen_driver_conn_link:link()) ->
+    {ok, ready()} | {refused, gen_driver_caller:outcome()}.
+check_left(_Request, Left, _Link) when is_integer(Left), Left =< 0 ->
+    {refused, {failed, expired}};
+check_left(Request, Left, Link) ->
+    case gen_driver_conn_link:check(Request, Link) of
         {ok, Ready} -> {ok, {Ready, Left}};
         {refused, Why} -> {refused, gen_driver_caller:outcome({said, Why})}
     end.

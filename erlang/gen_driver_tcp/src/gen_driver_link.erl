@@ -83,11 +83,8 @@ activate(#link{socket = Socket}) ->
 %% batch. Only one that `takes/2' lets in. Or what its caller is told instead.
 -spec add(gen_driver_queue:request(), timeout(), Tick :: integer(), link()) ->
     {ok, link()} | {refused, gen_driver_ready:refused()}.
-add(Request = #request{command = Command, size = Size, shape = small, options = Options}, Left, Tick, Link = #link{small = Small})
-  when is_integer(Command), Size =< Small, map_size(Options) =:= 0 ->
-    {ok, add_ready(Request, Left, Tick, Link)};
-add(Request, Left, Tick, Link = #link{welcome = Welcome}) ->
-    case gen_driver_ready:check(Request, Welcome) of
+add(Request, Left, Tick, Link = #link{small = Small, welcome = Welcome}) ->
+    case gen_driver_ready:check(Request, Small, Welcome) of
         {ok, Ready} -> {ok, add_ready(Ready, Left, Tick, Link)};
         {refused, Why} -> {refused, Why}
     end.

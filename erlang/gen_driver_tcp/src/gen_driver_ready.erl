@@ -6,7 +6,7 @@
 
 -include("gen_driver_request.hrl").
 
--export([check/2, call/3, cast/2, weight/1]).
+-export([check/3, call/3, cast/2, weight/1]).
 -export_type([refused/0]).
 
 %% A bad frame would cost everybody the connection.
@@ -17,15 +17,19 @@
 %% The longest time (ms) that the quick way writes.
 -define(LONG, 16#7fffffff).
 
-%% @doc The request with its command as a number; or what its caller is told instead.
--spec check(gen_driver_queue:request(), gen_driver_handshake:welcome()) ->
+%% @doc The request with its command as a number; or what its caller is told instead. Parameters of up to `Small' bytes
+%% need no look (gen_driver_params:small/1).
+-spec check(gen_driver_queue:request(), Small :: integer(), gen_driver_handshake:welcome()) ->
     {ok, gen_driver_queue:request()} | {refused, refused()}.
-check(Request = #request{command = Name}, Welcome) when is_binary(Name) ->
+check(Request = #request{command = Command, size = Size, shape = small, options = Options}, Small, _Welcome)
+  when is_integer(Command), Size =< Small, map_size(Options) =:= 0 ->
+    {ok, Request};
+check(Request = #request{command = Name}, Small, Welcome) when is_binary(Name) ->
     case Welcome of
-        #{commands := #{Name := Command}} -> check(Request#request{command = Command}, Welcome);
+        #{commands := #{Name := Command}} -> check(Request#request{command = Command}, Small, Welcome);
         #{} -> {refused, {error, {unknown_command, Name}}}
     end;
-check(Request = #request{params = Params, shape = Shape, options = Options}, #{limits := Limits}) ->
+check(Request = #request{params = Params, shape = Shape, options = Options}, _Small, #{limits := Limits}) ->
     case gen_driver_params:fits(Params, Shape, trace(Options), Limits) of
         true -> {ok, Request};
         false -> {refused, {error, {failed, bad_request}}}
