@@ -6,8 +6,10 @@
  * writes nothing, and no later one does. Long, as gd_term.h is.
  */
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "etf.h"
 #include "etf_tags.h"
@@ -15,6 +17,7 @@
 
 #define FIRST_ROOM 256
 #define KEEP_ROOM (64u * 1024)
+#define HUGE_PAGE (2u * 1024 * 1024)
 #define MAX_STRING 65535
 
 int
@@ -72,6 +75,17 @@ fail(gd_out *out, int code)
 	return out->error;
 }
 
+/* Else there is a page fault for each 4 KiB, and all of them cost as much as the copy. Where the kernel gives none, no
+ * harm is done. */
+static void
+ask_for_huge_pages(unsigned char *buf, size_t room)
+{
+	uintptr_t from = ((uintptr_t)buf + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+	uintptr_t end = ((uintptr_t)buf + room) & ~(uintptr_t)(HUGE_PAGE - 1);
+
+	(void)madvise((void *)from, end - from, MADV_HUGEPAGE);
+}
+
 static int
 grow(gd_out *out, size_t more)
 {
@@ -86,6 +100,8 @@ grow(gd_out *out, size_t more)
 		return fail(out, GD_ENOMEM);
 	out->buf = larger;
 	out->room = room;
+	if (room >= 2 * HUGE_PAGE)
+		ask_for_huge_pages(larger, room);
 	return 0;
 }
 

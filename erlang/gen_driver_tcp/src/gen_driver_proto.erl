@@ -226,10 +226,16 @@ decoded(Frame, MayHoldFun) ->
 
 %% `safe' lets funs in (112, 113), and a bit string (77) that must not be decoded. Only a frame that has
 %% such a byte anywhere is walked. To prepare a search costs more than to look through few bytes by hand.
-is_suspect(Frame, BodyAt) when byte_size(Frame) =< ?FEW ->
-    <<_:BodyAt/binary, Body/binary>> = Frame,
-    has_tag(Body);
 is_suspect(Frame, BodyAt) ->
+    <<_:BodyAt/binary, Body/binary>> = Frame,
+    case Body of
+        <<109, Size:32, _:Size/binary>> -> false;       % the bytes of a binary are anything
+        <<104, 2, 119, 2, "ok", 109, Size:32, _:Size/binary>> -> false;
+        _ when byte_size(Body) =< ?FEW -> has_tag(Body);
+        _ -> has_tag(Frame, BodyAt)
+    end.
+
+has_tag(Frame, BodyAt) ->
     Scope = [{scope, {BodyAt, byte_size(Frame) - BodyAt}}],
     %% One byte at a time is found faster than one of three.
     lists:any(fun(Tag) -> binary:match(Frame, Tag, Scope) =/= nomatch end, [<<77>>, <<112>>, <<113>>]).
