@@ -7,6 +7,7 @@ A service of another engineer's making is one more generator in SERVICES.
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import socket
 import subprocess
 import sys
@@ -30,6 +31,27 @@ LIMITS = {
     "connections": 20000,
 }
 
+CERTIFICATE = (
+    *("openssl", "req", "-x509", "-days", "2"),
+    *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"),
+)
+AUTHORITY = ("-subj", "/CN=bench", "-keyout", "ca.key", "-out", "ca.pem")
+OF_LOCALHOST = (
+    *("-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "cert.pem"),
+    *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
+    *("-addext", "basicConstraints=critical,CA:FALSE"),
+)
+STUNNEL = """foreground = quiet
+pid =
+socket = l:TCP_NODELAY=1
+sslVersionMin = TLSv1.3
+cert = {directory}/cert.pem
+key = {directory}/key.pem
+[front]
+accept = 127.0.0.1:{port}
+connect = {path}
+"""
+
 
 @dataclass
 class Service:
@@ -40,6 +62,8 @@ class Service:
     pids: tuple[int, ...] = ()
     host: int = 0  # of gendriverd: the process that runs the driver
     name: str = ""
+    tls: str = ""
+    ca: str = ""  # file: who may sign for it
 
 
 @contextmanager
@@ -75,6 +99,27 @@ def daemon(bed: Bed) -> Iterator[Service]:
     ):
         host = running.host_pid("work")
         yield Service(running.tcp_url, running.unix_url, (running.pid, host), host)
+
+
+@contextmanager
+def tls(bed: Bed) -> Iterator[Service]:
+    """The same daemon behind stunnel, which ends TLS and hands the bytes on to its unix socket."""
+    if shutil.which("stunnel") is None or shutil.which("openssl") is None:
+        raise SystemTrouble("stunnel is not there: apt-get install stunnel4")
+    behind, port = bed.service("daemon"), free_port()
+    with tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as directory:
+        ca, conf = Path(directory) / "ca.pem", Path(directory) / "stunnel.conf"
+        for of in (AUTHORITY, OF_LOCALHOST):
+            subprocess.run([*CERTIFICATE, *of], check=True, capture_output=True, cwd=directory)
+        conf.write_text(STUNNEL.format(port=port, path=behind.unix.removeprefix("unix:"), directory=directory))
+        with subprocess.Popen(["stunnel", str(conf)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as front:
+            try:
+                await_port(port)
+                pids = (*behind.pids, front.pid)
+                yield Service(pids=pids, host=behind.host, tls=f"tls://localhost:{port}", ca=str(ca))
+            finally:
+                front.terminate()
+                front.wait(10)
 
 
 @contextmanager
@@ -150,6 +195,7 @@ def free_port() -> int:
 
 SERVICES: dict[str, Callable[[Bed], AbstractContextManager[Service]]] = {
     "daemon": daemon,
+    "tls": tls,
     "echo": echo,
     "naive": naive,
     "grpcio": grpcio,

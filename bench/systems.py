@@ -119,6 +119,11 @@ def ours(kind: str, way: str, **more: object) -> Callable[[Bed, Service], dict[s
     return lambda _bed, service: {"kind": Atom(kind), "connect": getattr(service, way).encode(), **more}
 
 
+def over_tls(_bed: Bed, service: Service) -> dict[str, object]:
+    """The same, with a peer that proves who it is."""
+    return {"kind": Atom("call"), "connect": service.tls.encode(), "ca": service.ca.encode()}
+
+
 def program(name: str) -> Callable[[Bed, Service], dict[str, object]]:
     """Those of a port or NIF: what was built."""
 
@@ -157,6 +162,7 @@ SYSTEMS = (
     System("gendriverd conn unix", {**LATENCY, **OWN}, "bench_gd", "daemon", ours("conn", "unix")),
     System("gendriverd conn tcp", {**LATENCY, **OWN, **PAYLOAD}, "bench_gd", "daemon", ours("conn", "tcp")),
     System("gendriverd batch 128", {"calls": (128,)}, "bench_gd", "daemon", ours("batch", "tcp"), ("sum",), 1),
+    System("gendriverd tls", {**LATENCY, **CALLS}, "bench_gd", "tls", over_tls, required=False),
     System("raw tcp", {**FULL, **IDLE}, "bench_gd", "echo", ours("call", "tcp"), also=ELSEWHERE),
     System("raw tcp plain", PLAIN, "bench_gd", "echo", ours("plain", "tcp")),
     System("raw unix", {**PLAIN, **PAYLOAD}, "bench_gd", "echo", ours("call", "unix")),

@@ -21,9 +21,17 @@ open(#{kind := Kind} = Args) when Kind =:= conn; Kind =:= batch ->
     #{system => {Kind, options(Args)}, pids => [], each => Each};
 open(#{kind := Kind} = Args) ->
     {ok, Client} = gen_driver_tcp:start_link(options(Args)),
-    ok = gen_driver_tcp:await(Client, ?TIMEOUT),
+    case gen_driver_tcp:await(Client, ?TIMEOUT) of
+        ok ->
+            ok;
+        {error, Reason} ->
+            ok = gen_driver_tcp:stop(Client),
+            error({not_connected, Reason})
+    end,
     #{system => {Kind, Client}, pids => [], each => 1}.
 
+options(#{ca := File} = Args) ->
+    (options(maps:remove(ca, Args)))#{tls_options => [{cacertfile, binary_to_list(File)}]};
 options(#{connect := Connect}) ->
     #{connect => binary_to_list(Connect), instance => work, max_queued => {10000, 268435456}, max_frame => 100663296}.
 

@@ -236,6 +236,12 @@ ids_skip_taken_ones_and_come_round_test() ->
     ?assertEqual(0, gen_driver_proto:free_id(Max + 1, #{})),
     ?assertEqual(2, gen_driver_proto:free_id(Max, #{Max => x, 0 => x, 1 => x})).
 
+ids_of_calls_test() ->
+    Max = 16#7fffffff,
+    ?assertEqual([0, Max], [gen_driver_proto:next_id(N, #{}) || N <- [0, Max]]),
+    ?assertEqual([0, 1, Max], [gen_driver_proto:next_id(N, #{}) || N <- [Max + 1, Max + 2, 2 * Max + 1]]),
+    ?assertEqual([2, 2, 3], [gen_driver_proto:next_id(N, #{0 => x, 1 => x}) || N <- [Max + 1, Max + 3, Max + 4]]).
+
 %%% Handshake
 
 hello_test() ->
@@ -336,7 +342,7 @@ to_a_port(File) ->
 
 large_binaries_are_not_copied_test() ->
     Large = crypto:strong_rand_bytes(1 bsl 20),
-    #request{params = Pieces, size = Size} = gen_driver_params:request({put, [Large, a], Large}),
+    {Pieces, Size, _} = gen_driver_params:encode({put, [Large, a], Large}),
     %% The same two references to one binary, and nothing else of that size.
     {binary, Held} = process_info(self(), binary),
     ?assertEqual(1, length(lists:usort([Id || {Id, Bytes, _} <- Held, Bytes >= 1 bsl 20]))),
@@ -344,5 +350,5 @@ large_binaries_are_not_copied_test() ->
     ?assertEqual({put, [Large, a], Large}, binary_to_term(iolist_to_binary([131, Pieces]))).
 
 parameters_are_encoded_whole_test_() ->
-    [?_assertEqual(Term, binary_to_term(iolist_to_binary([131, (gen_driver_params:request(Term))#request.params])))
+    [?_assertEqual(Term, binary_to_term(iolist_to_binary([131, element(1, gen_driver_params:encode(Term))])))
      || Term <- [[], a, <<>>, <<0:65536>>, <<0:65600>>, <<1:65537>>, {<<0:80000>>, "x", <<2:90000>>}, lists:seq(1, 5000)]].

@@ -27,12 +27,15 @@
 -spec request(gen_driver_tcp:command(), {params, term()} | none, timeout(), gen_driver_proto:options()) -> request().
 request(Name, Params, Timeout, Options) ->
     case gen_driver_options:command(Name) of
-        {ok, Command} -> {(encoded(Params))#request{command = Command, options = Options}, Timeout};
+        {ok, Command} -> {request(Command, Params, Options), Timeout};
         bad_request -> bad_request
     end.
 
-encoded(none) -> #request{};
-encoded({params, Params}) -> gen_driver_params:request(Params).
+request(Command, none, Options) ->
+    #request{command = Command, options = Options};
+request(Command, {params, Params}, Options) ->
+    {Encoded, Size, Shape} = gen_driver_params:encode(Params),
+    #request{command = Command, params = Encoded, size = Size, shape = Shape, options = Options}.
 
 %% @doc Make a call and wait. Exits like `gen_server:call' when there is no such client, or it ends.
 -spec call(gen_server:server_ref(), request()) -> outcome().

@@ -2,7 +2,8 @@
 %% @doc The process of a client: many callers, one socket, nothing that waits in one for the other.
 %%
 %% Here is what it hears, and who is asked to do it: `gen_driver_flow' for requests, on
-%% their way in, waiting and out; `gen_driver_links' for sockets, made, replaced and lost.
+%% their way in, waiting and out; `gen_driver_sweep' for those whose time has passed;
+%% `gen_driver_links' for sockets, made, replaced and lost.
 %% Every callback returns through `gen_driver_flow:asked/1' or `next/1'.
 %%
 %% It traps exits so that a supervisor's shutdown is answered to every caller.
@@ -16,7 +17,7 @@
 -export([start_link/1, start_link/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, code_change/3, format_status/1]).
 
--import(gen_driver_flow, [asked/1, next/1]).
+-import(gen_driver_flow, [next/1]).
 
 %% @doc A client without a name, with options already checked.
 -spec start_link(gen_driver_options:checked()) -> gen_server:start_ret().
@@ -41,9 +42,9 @@ init(Options = #{instance := Instance, connect := Connect, max_queued := Bounds,
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0}.
 handle_call({port, Command}, From, State) ->
-    asked(gen_driver_flow:plain(#request{from = From}, Command, State));
+    asked(gen_driver_flow:plain(From, Command, none, State));
 handle_call({port, Command, Params}, From, State) ->
-    asked(gen_driver_flow:plain((gen_driver_params:request(Params))#request{from = From}, Command, State));
+    asked(gen_driver_flow:plain(From, Command, {params, Params}, State));
 handle_call(Request = #request{from = cast}, From, State) ->
     asked(gen_driver_flow:taken(Request#request{from = sender(Request, From)}, State));
 handle_call(await, From, State) ->
@@ -62,6 +63,9 @@ handle_call(_Unknown, {Pid, _} = From, State) ->
     gen_server:reply(From, {error, {failed, bad_request}}),
     next(State).
 
+asked(State) ->
+    gen_driver_flow:asked(gen_driver_sweep:on(State)).
+
 %% A cast that is called wants to be told that it left.
 sender(#request{style = plain}, From) -> {ack, From};
 sender(#request{}, From) -> From.
@@ -69,9 +73,9 @@ sender(#request{}, From) -> From.
 -spec handle_cast(term(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, 0} | {stop, normal, #state{}}.
 handle_cast({port, Command}, State) ->
-    asked(gen_driver_flow:plain(#request{}, Command, State));
+    asked(gen_driver_flow:plain(cast, Command, none, State));
 handle_cast({port, Command, Params}, State) ->
-    asked(gen_driver_flow:plain(gen_driver_params:request(Params), Command, State));
+    asked(gen_driver_flow:plain(cast, Command, {params, Params}, State));
 handle_cast(Request = #request{}, State) ->
     asked(gen_driver_flow:taken(Request, State));
 handle_cast({cancel, Ref}, State = #state{cancels = Cancels}) ->
@@ -115,9 +119,9 @@ handle_info({timeout, Timer, leave}, State = #state{leave = Timer}) ->
 handle_info({timeout, Timer, pulse}, State = #state{pulse = Timer}) ->
     next(gen_driver_links:pulse(State#state{pulse = none}));
 handle_info({timeout, Timer, sweep}, State = #state{sweep = Timer}) ->
-    next(gen_driver_flow:sweep(State#state{sweep = none}));
+    next(gen_driver_sweep:sweep(State#state{sweep = none}));
 handle_info({timeout, Timer, tidy}, State = #state{tidying = {_, Timer}}) ->
-    next(gen_driver_flow:tidied(State));
+    next(gen_driver_sweep:tidied(State));
 handle_info({timeout, Timer, drops}, State = #state{drops = {_, Timer}}) ->
     next(gen_driver_flow:drops(State));
 handle_info({'DOWN', Monitor, process, _, _}, State) ->

@@ -16,37 +16,34 @@
 -include("gen_driver_request.hrl").
 -include("gen_driver_client.hrl").
 
--export([plain/3, taken/2, credit/3]).
+-export([plain/4, taken/2, credit/3]).
 -export([asked/1, next/1, idle/1, flush/1, can_send/1, load/1]).
--export([unsent/2, unavailable/1, without_calls/1, sweep/1, drops/1, tidy/1, tidied/1]).
+-export([unsent/2, unavailable/1, without_calls/1, fail/3, drops/1]).
 
 %% Sent without waiting for an empty mailbox after so many messages that were no requests.
 -define(MESSAGES, 64).
-%% A sweep (ms) looks for time that has passed, and monitors the callers of calls
-%% that have gone through so many of them: most are answered sooner.
--define(SWEEP, 25).
--define(OLD, 4).
 %% Dropped casts are logged at once, and then together, after so many ms.
 -define(DROPS, 10000).
-%% A caller that has taken a place sends within so many ms, or has died.
--define(TIDY, 1000).
 
 %%% In
 
 %% @doc `gen_server:call' and `cast', in the original's form: nobody has taken a place.
--spec plain(gen_driver_queue:request(), Name :: term(), #state{}) -> #state{}.
-plain(Request = #request{from = cast}, Name, State) ->
-    named(Name, Request, State);
-plain(Request, Name, State = #state{options = #{plain_timeout := infinity}}) ->
-    named(Name, Request, State);
-plain(Request, Name, State = #state{options = #{plain_timeout := Timeout}}) ->
-    named(Name, Request#request{deadline = {in, Timeout}}, State).
-
-named(Name, Request, State) ->
+-spec plain(cast | gen_server:from(), Name :: term(), none | {params, term()}, #state{}) -> #state{}.
+plain(From, Name, Params, State) ->
     case gen_driver_options:command(Name) of
-        {ok, Command} -> taken(Request#request{command = Command}, State);
-        bad_request -> refuse(Request, {error, {failed, bad_request}}, State)
+        {ok, Command} -> taken(plain_request(From, Command, Params, plain_deadline(From, State)), State);
+        bad_request -> refuse(#request{from = From}, {error, {failed, bad_request}}, State)
     end.
+
+plain_request(From, Command, none, Deadline) ->
+    #request{from = From, command = Command, deadline = Deadline};
+plain_request(From, Command, {params, Params}, Deadline) ->
+    {Encoded, Size, Shape} = gen_driver_params:encode(Params),
+    #request{from = From, command = Command, params = Encoded, size = Size, shape = Shape, deadline = Deadline}.
+
+plain_deadline(cast, _State) -> infinity;
+plain_deadline(_From, #state{options = #{plain_timeout := infinity}}) -> infinity;
+plain_deadline(_From, #state{options = #{plain_timeout := Timeout}}) -> {in, Timeout}.
 
 %% @doc A request; one that holds no place, plain or from another node, is bounded by the queue itself.
 -spec taken(gen_driver_queue:request(), #state{}) -> #state{}.
@@ -74,7 +71,7 @@ add(Request, Left, _Socket, _Link, State) when is_integer(Left), Left =< 0 ->
     refuse(Request, {error, {failed, expired}}, State);
 add(Request, Left, Socket, Link, State = #state{links = Links, tick = Tick}) ->
     case gen_driver_link:add(Request, Left, Tick, Link) of
-        {ok, Added} -> swept(State#state{links = Links#{Socket := Added}});
+        {ok, Added} -> State#state{links = Links#{Socket := Added}};
         {refused, Why} -> refuse(Request, Why, State)
     end.
 
@@ -89,12 +86,12 @@ waits(Request, State) ->
 accept(Request = #request{deadline = {in, Ms}}, State) ->
     accept(Request#request{deadline = now_ms() + Ms}, State);
 accept(Request, State = #state{current = Socket, queue = Queue}) when Socket =/= none ->
-    swept(State#state{queue = gen_driver_queue:in(Request, Queue)});
+    State#state{queue = gen_driver_queue:in(Request, Queue)};
 accept(Request = #request{from = cast}, State) ->
     refuse(Request, {error, {failed, unavailable}}, State);
 accept(Request, State = #state{refused = no, queue = Queue, options = #{connect_wait := Wait}}) ->
     Patient = Request#request{patience = now_ms() + Wait},
-    swept(State#state{queue = gen_driver_queue:in(Patient, Queue)});
+    State#state{queue = gen_driver_queue:in(Patient, Queue)};
 accept(Request, State) ->
     refuse(Request, {error, {failed, unavailable}}, State).
 
@@ -118,7 +115,8 @@ say(#request{from = From, style = Style}, Why, State) ->
 reason({error, {failed, Reason}}) -> Reason;
 reason({error, {unknown_command, _}}) -> bad_request.
 
-%% All of them.
+%% @doc All of them, which were taken out of the queue, hear so.
+-spec fail([gen_driver_queue:request()], gen_driver_proto:failed_reason(), #state{}) -> #state{}.
 fail(Requests, Reason, State) ->
     lists:foldl(fun(Request, Acc) -> refuse(Request, {error, {failed, Reason}}, Acc) end, State, Requests).
 
@@ -316,63 +314,6 @@ without_calls(State = #state{queue = Queue, links = Links}) ->
     {Calls, Casts} = gen_driver_queue:remove(fun(Request) -> not gen_driver_queue:is_cast(Request) end, Queue),
     fail(Calls, unavailable,
          State#state{queue = Casts, links = maps:map(fun(_, Link) -> gen_driver_link:unsend(Link) end, Links)}).
-
-%%% The sweep: it runs only while somebody waits
-
-swept(State = #state{sweep = none}) ->
-    State#state{sweep = erlang:start_timer(?SWEEP, self(), sweep)};
-swept(State) ->
-    State.
-
-%% @doc Time has passed.
--spec sweep(#state{}) -> #state{}.
-sweep(State = #state{queue = Queue, links = Links, tick = Tick, current = Current}) ->
-    Now = now_ms(),
-    {Gone, Left} = gen_driver_queue:remove(fun(Request) -> is_over(Request, Now, Current) end, Queue),
-    Late = case Current of none -> unavailable; _ -> expired end,
-    Answered = fail(Gone, Late, State#state{queue = Left, tick = Tick + 1}),
-    again(Answered#state{links = maps:map(fun(_, Link) -> gen_driver_link:watch(Tick - ?OLD, Link) end, Links)}).
-
-is_over(#request{deadline = Deadline}, Now, _Current) when Deadline =< Now -> true;
-is_over(#request{patience = Patience}, Now, none) when Patience =< Now -> true;
-is_over(#request{from = {Pid, _}}, _Now, _Current) when node(Pid) =:= node() -> not is_process_alive(Pid);
-is_over(#request{}, _Now, _Current) -> false.
-
-again(State = #state{queue = Queue, links = Links}) ->
-    Idle = gen_driver_queue:size(Queue) =:= 0
-        andalso lists:all(fun(Link) -> gen_driver_link:in_flight(Link) =:= 0 end, maps:values(Links)),
-    case Idle of
-        true ->
-            true = erlang:garbage_collect(),    % a large reply may still be held
-            tidy(State);
-        false ->
-            swept(State)
-    end.
-
-%%% Places that nobody holds any more
-
-%% @doc A caller that was killed between taking its place and sending gives none back. Where some are taken
-%% while nothing waits, and still the same a while later, they are nobody's.
--spec tidy(#state{}) -> #state{}.
-tidy(State = #state{tidying = none, places = Places}) ->
-    case gen_driver_places:taken(Places) of
-        {0, 0} -> State;
-        Taken -> State#state{tidying = {Taken, erlang:start_timer(?TIDY, self(), tidy)}}
-    end;
-tidy(State) ->
-    State.
-
-%% @doc A while later.
--spec tidied(#state{}) -> #state{}.
-tidied(State = #state{tidying = {Before, _}, places = Places, queue = Queue}) ->
-    Idle = gen_driver_queue:size(Queue) =:= 0 andalso not can_send(State) andalso process_info(self(), message_queue_len) =:= {message_queue_len, 0},
-    case gen_driver_places:taken(Places) of
-        {Requests, Bytes} = Before when Idle ->
-            ok = gen_driver_places:give(Places, Requests, Bytes),
-            State#state{tidying = none};
-        _ ->
-            tidy(State#state{tidying = none})
-    end.
 
 now_ms() ->
     erlang:monotonic_time(millisecond).

@@ -38,7 +38,7 @@
     pending = #{} :: #{gen_driver_proto:id() => #call{}},
     watched = #{} :: #{reference() => gen_driver_proto:id()},
     streams = #{} :: #{reference() => gen_driver_proto:id()},   % calls that take parts
-    next_id = 0 :: non_neg_integer(),
+    next_id = 0 :: non_neg_integer(),           % goes on beyond the last id: from then on they are not fresh
     batch = gen_driver_batch:new() :: gen_driver_batch:batch(),
     pings = #{} :: #{gen_driver_proto:id() => gen_server:from()},
     next_ping = 1 :: gen_driver_proto:id(),     % 0: the pulse's
@@ -95,10 +95,10 @@ add_ready(Request = #request{from = From, style = Style, ref = Ref}, Left, Tick,
         true ->
             Link#link{batch = gen_driver_batch:cast(gen_driver_ready:cast(Request, Left), Request, Batch)};
         false ->
-            Id = gen_driver_proto:free_id(Next, Pending),
+            Id = gen_driver_proto:next_id(Next, Pending),
             Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
             Frame = gen_driver_ready:call(Id, Request, Left),
-            streams(Call, Id, Link#link{pending = Pending#{Id => Call}, next_id = Id + 1,
+            streams(Call, Id, Link#link{pending = Pending#{Id => Call}, next_id = Next + 1,
                                         batch = gen_driver_batch:call(Id, Frame, Request, Batch)})
     end.
 
@@ -203,11 +203,11 @@ frames([Frame | Frames], Notes, Link) ->
 
 %% Most are of calls that have no more to them than a caller who waits.
 replied(Id, BodyAt, Frame, Link = #link{pending = Pending, out = false}) ->
-    case Pending of
-        #{Id := #call{from = From, style = Style, monitor = none}} when From =/= nobody, Style =/= stream ->
+    case maps:take(Id, Pending) of
+        {#call{from = From, style = Style, monitor = none}, Rest} when From =/= nobody, Style =/= stream ->
             ok = gen_driver_answer:reply(From, Style, BodyAt, Frame, Link#link.undecodable),
-            Link#link{pending = maps:remove(Id, Pending), answered = true};
-        #{} ->
+            Link#link{pending = Rest, answered = true};
+        _ ->
             final(Id, {reply, BodyAt, Frame}, Link)
     end;
 replied(Id, BodyAt, Frame, Link) ->

@@ -229,7 +229,7 @@ pulsed(State) ->
 pulse(State = #state{links = Links}) when map_size(Links) =:= 0 ->
     State;
 pulse(State = #state{links = Links}) ->
-    gen_driver_flow:tidy(pulsed(maps:fold(fun pulse/3, State, Links))).
+    gen_driver_sweep:tidy(pulsed(maps:fold(fun pulse/3, State, Links))).
 
 pulse(Socket, Link, State = #state{links = Links, options = #{ping_timeout := Timeout, leave_timeout := Left}}) ->
     case gen_driver_link:pulse(Timeout, Left, Link) of

@@ -8,9 +8,7 @@
 %% size settles it; the others are walked over, in the process that encodes them.
 -module(gen_driver_params).
 
--include("gen_driver_request.hrl").
-
--export([request/1, fits/4, small/1]).
+-export([encode/1, fits/4, small/1]).
 -export_type([shape/0]).
 
 %% Not looked at; or levels of nesting, terms in all, bytes of the longest integer.
@@ -29,12 +27,12 @@
 -define(IS_LEAF(T), (is_atom(T) orelse is_float(T) orelse is_bitstring(T) orelse T =:= [])).
 -define(IS_SHORT(I), (is_integer(I) andalso I >= -16#80000000 andalso I =< 16#7fffffff)).
 
-%% @doc A request with these parameters, and all else still to be said.
--spec request(term()) -> #request{}.
-request(Term) ->
+%% @doc Parameters as they travel, how many bytes they are, and what a host may have against them.
+-spec encode(term()) -> {gen_driver_proto:params(), Size :: pos_integer(), shape()}.
+encode(Term) ->
     case encoded(Term) of
-        Encoded when byte_size(Encoded) =< ?SMALL -> #request{params = Encoded, size = byte_size(Encoded)};
-        Encoded -> #request{params = Encoded, size = iolist_size(Encoded), shape = shape(Term)}
+        Encoded when byte_size(Encoded) =< ?SMALL -> {Encoded, byte_size(Encoded), small};
+        Encoded -> {Encoded, iolist_size(Encoded), shape(Term)}
     end.
 
 %% Large binaries are not copied: they go from the caller to the socket as they are.

@@ -9,7 +9,7 @@
 -module(gen_driver_proto).
 
 -export([call_frame/4, cast_frame/2, encode_call/4, encode_cast/3, encode_cancel/1, encode_credit/2, encode_notes/1, encode_ping/1]).
--export([decode/1, term/2, retryable/1, unanswered/1, free_id/2]).
+-export([decode/1, term/2, retryable/1, unanswered/1, free_id/2, next_id/2]).
 -export_type([id/0, command/0, params/0, options/0, answer/0, failed_reason/0, not_run/0, may_have_run/0]).
 
 -type id() :: 0..16#7fffffff.
@@ -276,6 +276,12 @@ unanswered(<<"bignum_too_large">>) -> not_run;
 unanswered(<<"bad_envelope">>) -> not_run;
 unanswered(<<"duplicate_id">>) -> not_run;
 unanswered(_) -> disconnected.
+
+%% @doc The id of the `Nth' call of a link, from 0 on: itself while there are so many, which no other call had; then
+%% one that is not a key of `Taken'.
+-spec next_id(Nth :: non_neg_integer(), Taken :: #{id() => term()}) -> id().
+next_id(Nth, _Taken) when Nth =< ?MAX_ID -> Nth;
+next_id(Nth, Taken) -> free_id(Nth band ?MAX_ID, Taken).
 
 %% @doc The first id from `Id' on, round and round, that is not a key of `Taken'.
 -spec free_id(non_neg_integer(), Taken :: #{id() => term()}) -> id().
