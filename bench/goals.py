@@ -143,7 +143,7 @@ PINNED = (
     rate("pinned", "gendriverd tcp plain", "port mux", 128, 2),
     rate("pinned", "gendriverd tcp plain", "port best", 128, 0.95),
     rate("pinned", "gendriverd tcp plain", "dirty NIF", 128, 0.40),
-    rate("pinned", "gendriverd tcp", "naive trio", 128, 60),
+    rate("pinned", "gendriverd tcp plain", "naive trio", 128, 60),
     rate("pinned", "gendriverd tcp plain", "gRPC Python", 128, 50),
     against("casts against C node", "pinned", "gendriverd tcp plain", "C node", "casts", 1, "rate", (">=", 4)),
     against(

@@ -64,8 +64,10 @@ usable([Tier | Tiers], Tried, Look) ->
 
 %% Nearly always both can be used: nobody else is looked at.
 quickly({even, Members}, [], Look) when tuple_size(Members) > 1 ->
-    First = rand:uniform(tuple_size(Members)),
-    Second = case rand:uniform(tuple_size(Members) - 1) of N when N < First -> N; N -> N + 1 end,
+    %% Two of them, from one number.
+    Drawn = rand:uniform(tuple_size(Members) * (tuple_size(Members) - 1)) - 1,
+    First = Drawn div (tuple_size(Members) - 1) + 1,
+    Second = case Drawn rem (tuple_size(Members) - 1) + 1 of N when N < First -> N; N -> N + 1 end,
     quickly(element(First, Members), element(Second, Members), Look);
 quickly({_, _}, _Tried, _Look) ->
     no;

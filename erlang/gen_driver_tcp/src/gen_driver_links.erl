@@ -41,7 +41,9 @@ dialed({refused, Reason}, State) ->
 dialed({error, Reason}, State) ->
     redial(trouble(Reason, State#state{refused = no})).
 
-linked(Socket, Link, Welcome, State = #state{links = Links, current = Current, connects = Connects}) ->
+%% What the old one has taken goes out there, before it is left.
+linked(Socket, Link, Welcome, Before) ->
+    State = #state{links = Links, current = Current, connects = Connects} = gen_driver_flow:flush(Before),
     ?LOG_INFO("connected to generation ~b of ~ts", [maps:get(generation, Welcome), maps:get(instance, Welcome)]),
     gen_driver_telemetry:link_up(Welcome),
     Old = case Current of
@@ -146,10 +148,11 @@ not_for_long(State) ->
 
 %% @doc No other has come: what comes from now on waits for the next link.
 -spec leave(#state{}) -> #state{}.
-leave(State = #state{current = Socket, links = Links, queue = Queue, options = #{connect_wait := Wait}})
-  when is_map_key(Socket, Links) ->
+leave(Before = #state{current = Current, links = Now}) when is_map_key(Current, Now) ->
+    State = #state{current = Socket, links = Links, queue = Queue} = gen_driver_flow:flush(Before),
     case gen_driver_link:is_draining(maps:get(Socket, Links)) of
         true ->
+            #state{options = #{connect_wait := Wait}} = State,
             Until = erlang:monotonic_time(millisecond) + Wait,
             gen_driver_flow:load(
               State#state{current = none, links = maps:update_with(Socket, fun gen_driver_link:finish/1, Links),

@@ -35,23 +35,26 @@ call(_Choose, bad_request, _Policy) ->
     {failed, bad_request};
 call(Choose, {Request, Timeout}, #{retries := Retries, hedge := Hedge, patience := Patience}) ->
     Now = now_ms(),
-    attempt(#tries{choose = Choose, request = Request, until = until(Timeout, Now), patient_until = Now + Patience,
-                   hedge = Hedge, left = Retries}).
+    attempt(Timeout, #tries{choose = Choose, request = Request, until = until(Timeout, Now), patient_until = Now + Patience,
+                            hedge = Hedge, left = Retries}).
 
 until(infinity, _Now) -> infinity;
 until(Timeout, Now) -> Now + Timeout.
 
-attempt(T = #tries{choose = Choose, tried = Tried}) ->
+attempt(T) ->
+    attempt(left(T), T).
+
+attempt(Timeout, T = #tries{choose = Choose, tried = Tried}) ->
     case Choose(Tried) of
-        {ok, Pid} -> ask(Pid, T);
+        {ok, Pid} -> ask(Pid, Timeout, T);
         none -> pause(T)
     end.
 
-ask(Pid, T = #tries{request = Request, hedge = none}) ->
-    Outcome = asked(Pid, {Request, left(T)}),
+ask(Pid, Timeout, T = #tries{request = Request, hedge = none}) ->
+    Outcome = asked(Pid, {Request, Timeout}),
     ok = gen_driver_doubts:heard(Pid, Outcome),
     decide(Outcome, [Pid], T);
-ask(Pid, T = #tries{request = Request, hedge = After, choose = Choose, tried = Tried}) ->
+ask(Pid, _Timeout, T = #tries{request = Request, hedge = After, choose = Choose, tried = Tried}) ->
     {Outcome, Pids} = gen_driver_hedge:call(Pid, fun() -> Choose([Pid | Tried]) end, After, Request, T#tries.until),
     decide(Outcome, Pids, T).
 
