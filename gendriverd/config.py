@@ -3,6 +3,8 @@
 
 config/gendriverd.toml explains every key. Files in conf.d/ beside the main file are merged over it in name order:
 tables merge, anything else is replaced. Every problem names the file and the line that said it.
+
+Longer than other files: the shape is one, and most of it is that.
 """
 
 from __future__ import annotations
