@@ -216,6 +216,8 @@ def beside(*, busy: bool) -> Iterator[None]:
 
 def write(host: Path) -> None:
     """The budget, of what was steady."""
+    if not can_trace():
+        raise CountError("counts: a budget needs strace")
     lines = [
         "# SPDX-License-Identifier: MIT",
         "# What a request may cost in the host: instructions, system calls. Written by `make counts-write`, held by",

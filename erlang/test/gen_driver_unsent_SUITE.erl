@@ -20,7 +20,8 @@ all() ->
     [{group, unsent}].
 
 groups() ->
-    [{unsent, [parallel], [the_link_ends, a_call_is_given_up, a_caller_dies, the_client_stops, the_link_is_left]}].
+    [{unsent, [parallel], [the_link_ends, a_call_is_given_up, a_caller_dies, the_client_stops, the_link_is_left,
+                           what_is_refused_holds_nothing_up]}].
 
 init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
 end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
@@ -118,6 +119,15 @@ the_link_is_left(Config) ->
     {call, _, 3} = recv(New),
     gen_driver_fake:close(New),
     {error, {failed, disconnected}} = outcome(Next).
+
+%% It is sent before the mailbox is empty: else a flood of those would keep it for ever.
+what_is_refused_holds_nothing_up(Config) ->
+    {Client, Conn} = connected(Config),
+    [Call | _] = held(Client, [fun() -> call(Client, 1, [], infinity) end]
+        ++ [fun() -> gen_server:cast(Client, {port, -1}) end || _ <- lists:seq(1, 100)]
+        ++ [fun() -> gen_server:cast(Client, stop) end]),
+    {call, 0, 1, []} = recv(Conn),
+    {error, {failed, disconnected}} = outcome(Call).
 
 taken(Client) ->
     gen_driver_places:taken(persistent_term:get({gen_driver_places, Client})).

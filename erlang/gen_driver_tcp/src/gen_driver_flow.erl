@@ -2,8 +2,8 @@
 %% @doc Requests through a client: taken in, waiting, sent together, given up.
 %%
 %% It drains: requests that are in the mailbox are taken first and sent together.
-%% Every callback returns through `next/1', which asks for a timeout of 0, that is
-%% for a word when the mailbox is empty, while something can be sent, and sends
+%% Every callback returns through `next/1' or `asked/1', which ask for a timeout of 0, that is
+%% for a word when the mailbox is empty, while something can be sent, and send
 %% without waiting for it when enough has come together.
 %%
 %% A request is encoded when it comes, onto the link that will carry it, where it can
@@ -20,7 +20,7 @@
 -export([asked/1, next/1, idle/1, flush/1, can_send/1, load/1]).
 -export([unsent/2, unavailable/1, without_calls/1, fail/3, drops/1]).
 
-%% Sent without waiting for an empty mailbox after so many messages that were no requests.
+%% Sent without waiting for an empty mailbox after so many messages that added nothing to it.
 -define(MESSAGES, 64).
 %% Dropped casts are logged at once, and then together, after so many ms.
 -define(DROPS, 10000).
@@ -86,7 +86,7 @@ waits(Request, State) ->
 accept(Request = #request{deadline = {in, Ms}}, State) ->
     accept(Request#request{deadline = now_ms() + Ms}, State);
 accept(Request, State = #state{current = Socket, queue = Queue}) when Socket =/= none ->
-    State#state{queue = gen_driver_queue:in(Request, Queue)};
+    counted(State#state{queue = gen_driver_queue:in(Request, Queue)});
 accept(Request = #request{from = cast}, State) ->
     refuse(Request, {error, {failed, unavailable}}, State);
 accept(Request, State = #state{refused = no, queue = Queue, options = #{connect_wait := Wait}}) ->
@@ -98,9 +98,9 @@ accept(Request, State) ->
 %% Its place is free again.
 refuse(Request = #request{placed = true, size = Size}, Why, State) ->
     ok = give({1, Size}, State),
-    say(Request, Why, State);
+    say(Request, Why, counted(State));
 refuse(Request, Why, State) ->
-    say(Request, Why, State).
+    say(Request, Why, counted(State)).
 
 %% What the client has to say; a cast is counted.
 say(#request{from = cast}, Why, State) ->
@@ -150,17 +150,20 @@ credit(Ref, Parts, State = #state{links = Links}) ->
 
 %%% Draining
 
-%% @doc Requests end here.
+%% @doc Requests end here: those that go out with the next batch bound it themselves.
 -spec asked(#state{}) -> {noreply, #state{}} | {noreply, #state{}, 0}.
-asked(State = #state{current = Socket, links = Links}) ->
+asked(State = #state{messages = Messages}) when Messages >= ?MESSAGES - 1 ->
+    next(State);
+asked(State) ->
+    case batched(State) of
+        some -> {noreply, State, 0};
+        _ -> next(State)
+    end.
+
+batched(#state{current = Socket, links = Links}) ->
     case Links of
-        #{Socket := Link} ->
-            case gen_driver_link:waits(Link) of
-                some -> {noreply, State, 0};
-                _ -> next(State)
-            end;
-        #{} ->
-            next(State)
+        #{Socket := Link} -> gen_driver_link:waits(Link);
+        #{} -> none
     end.
 
 %% @doc Every other callback ends here.
@@ -168,20 +171,16 @@ asked(State = #state{current = Socket, links = Links}) ->
 next(State = #state{messages = Messages}) ->
     case can_send(State) of
         false -> {noreply, State#state{messages = 0, now = none}};
-        true when Messages < ?MESSAGES - 1 -> not_enough(State);
-        true -> next_after(flush(State))
+        true ->
+            case Messages >= ?MESSAGES - 1 orelse batched(State) =:= enough of
+                true -> next_after(flush(State));
+                false -> {noreply, counted(State), 0}
+            end
     end.
 
-not_enough(State = #state{current = Socket, links = Links, messages = Messages}) ->
-    case Links of
-        #{Socket := Link} ->
-            case gen_driver_link:waits(Link) of
-                enough -> next_after(flush(State));
-                _ -> {noreply, State#state{messages = Messages + 1}, 0}
-            end;
-        #{} ->
-            {noreply, State#state{messages = Messages + 1}, 0}
-    end.
+%% A message that added nothing to what goes out next.
+counted(State = #state{messages = Messages}) ->
+    State#state{messages = Messages + 1}.
 
 %% @doc The mailbox is empty.
 -spec idle(#state{}) -> {noreply, #state{}} | {noreply, #state{}, 0}.
