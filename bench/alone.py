@@ -27,8 +27,8 @@ import trio  # noqa: E402
 
 import compiled  # noqa: E402
 from gendriverd import snapshot  # noqa: E402
-from gendriverd.config import DaemonConfig, InstanceConfig  # noqa: E402
 from gendriverd.messages import Ready  # noqa: E402
+from gendriverd.schema import DaemonConfig, InstanceConfig  # noqa: E402
 from gendriverd.start import Plan, start  # noqa: E402
 from rows import Rows, placed  # noqa: E402
 from running_daemon import RunningDaemon, running_daemon  # noqa: E402

@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 import trio
 
-from gendriverd.config import DEFAULT_ADMIN
 from gendriverd.errors import AddressTaken, ListenError
 from gendriverd.farewell import Socket, say_last
 from gendriverd.listener import Listener, credentials, open_unix
 from gendriverd.log import Log
 from gendriverd.quantities import Address
+from gendriverd.schema import DEFAULT_ADMIN
 
 MODE = 0o600
 QUESTION_MAX = 64 * 1024  # bytes, with its line's end

@@ -8,10 +8,10 @@ import sys
 
 import trio
 
-from gendriverd.config import Config, InstanceConfig
 from gendriverd.errors import ExitCode
 from gendriverd.instance import Instance
 from gendriverd.log import clean_text, configure, get_log
+from gendriverd.schema import Config, InstanceConfig
 
 AT_ONCE = 8
 

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The configuration: its shape and defaults, and reading it from a TOML file with drop-ins, all that is wrong at once.
+"""Reading a configuration from a TOML file with drop-ins, all that is wrong with it at once; its shape is schema.py.
 
-config/gendriverd.toml explains every key. Files in conf.d/ beside the main file are merged over it in name order:
-tables merge, anything else is replaced. Every problem names the file and the line that said it.
-
-Longer than other files: the shape is one, and most of it is that.
+Files in conf.d/ beside the main file are merged over it in name order: tables merge, anything else is replaced. Every
+problem names the file and the line that said it.
 """
 
 from __future__ import annotations
@@ -17,196 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gendriverd import quantities
 from gendriverd.errors import ConfigError, ExitCode
+from gendriverd.schema import Config, DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Section
 from gendriverd.toml_places import KeyPath, place_of, places
 
 DEFAULT_PATH = Path("/etc/gendriverd/gendriverd.toml")
-DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
 SOCKET_PATH_MAX = 107  # bytes: the kernel's bound
-SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
 
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["auto", "json", "console"]
-Reports = Literal["off", "hash", "full"]
-OnHang = Literal["restart", "abandon"]
-Auth = Literal["none", "hmac"]
 Table = dict[str, Any]
-
-
-def _positive(seconds: float) -> float:
-    if seconds <= 0:
-        raise ValueError("must be more than 0")
-    return seconds
-
-
-def _a_millisecond(seconds: float) -> float:
-    if seconds < 0.001:
-        raise ValueError("must be 1ms or more")
-    return seconds
-
-
-def _millisecond_at_most(seconds: float) -> float:
-    if seconds > 0.001:
-        raise ValueError("must be 1ms or less")
-    return seconds
-
-
-def _a_tenth(seconds: float) -> float:
-    if seconds < 0.1:
-        raise ValueError("must be 100ms or more")
-    return seconds
-
-
-def _u32(size: int) -> int:
-    if not 0 < size < 2**32:
-        raise ValueError(f"must be 1 to {2**32 - 1} bytes, not {size}")
-    return size
-
-
-def _exists_as_text(text: str) -> str:
-    if not text or "\0" in text:
-        raise ValueError(f"must be a path, not {text!r}")
-    return text
-
-
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError(f"must be a path, or empty for none, not {text!r}")
-    return text
-
-
-def _bounded(settings: dict[str, str]) -> dict[str, str]:
-    total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
-    if total > SETTINGS_MAX:
-        raise ValueError(f"come to {total} bytes; {SETTINGS_MAX} is the most a driver can be given")
-    return settings
-
-
-Seconds = Annotated[float, BeforeValidator(quantities.seconds)]
-Limit = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_positive)]  # a wait must have an end
-Run = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_millisecond)]
-Short = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_millisecond_at_most)]
-Beat = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_a_tenth)]
-Size = Annotated[int, BeforeValidator(quantities.size)]
-Size32 = Annotated[int, BeforeValidator(quantities.size), AfterValidator(_u32)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Mode = Annotated[int, BeforeValidator(quantities.mode)]
-Path_ = Annotated[str, AfterValidator(_exists_as_text)]
-PathOrNone = Annotated[str, AfterValidator(_no_nul)]  # empty: none
-Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
-Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
-Flat = Annotated[dict[str, str], BeforeValidator(quantities.flatten), AfterValidator(_bounded)]
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
-
-
-class Section(BaseModel):
-    """A table of the configuration: closed and constant."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Limits(Section):
-    """[instances.NAME.limits]"""
-
-    queue: Count = 4096
-    connections: Count = 1024
-    in_flight: Count = 1024
-    in_flight_bytes: Size = 64 * 2**20
-    frame: Size32 = 16 * 2**20
-    depth: Annotated[int, Field(ge=1, le=10_000)] = 256
-    terms: Count = 1_000_000
-    bignum: Size32 = 4096
-    reply: Size32 = 64 * 2**20
-    unsent_bytes: Size = 4 * 2**20
-    unsent_time: Limit = 30.0
-    linger: Limit = 2.0
-
-
-class Restart(Section):
-    """[instances.NAME.restart]"""
-
-    first: Seconds = 0.1
-    factor: Annotated[float, Field(ge=1, le=100, strict=False)] = 2.0
-    max: Seconds = 30.0
-    healthy_after: Seconds = 60.0
-    jitter: Annotated[float, Field(ge=0, le=1, strict=False)] = 0.2
-    budget: Annotated[int, Field(ge=0, le=10_000)] = 0
-    budget_time: Limit = 60.0
-
-
-class InstanceConfig(Section):
-    """[instances.NAME]"""
-
-    driver: Path_
-    enabled: bool = True
-    threads: Annotated[int, Field(ge=1, le=1024)] = 4
-    start_timeout: Limit | None = None
-    processes: Annotated[int, Field(ge=1, le=64)] = 1
-    spares: Annotated[int, Field(ge=0, le=64)] = 0
-    snapshot: bool = True
-    cores: bool = False
-    overlap: bool = True
-    heartbeat: Beat = 30.0
-    short: Short = 20e-6
-    max_run: Run | None = None
-    max_run_of: dict[str, Run] = Field(default_factory=dict)
-    quarantine: Annotated[int, Field(ge=0, le=1000)] = 0
-    quarantine_time: Limit = 3600.0
-    on_hang: OnHang = "restart"
-    max_abandoned: Annotated[int, Field(ge=1, le=64)] = 8  # host/recorder.h has room for so many
-    settings: Flat = Field(default_factory=dict)
-    limits: Limits = Limits()
-    restart: Restart = Restart()
-
-
-class KeyConfig(Section):
-    """[keys.NAME]"""
-
-    file: Path_
-    instances: Annotated[tuple[Name, ...] | None, Field(strict=False)] = None  # all
-
-
-class DaemonConfig(Section):
-    """[daemon]"""
-
-    listen: Annotated[tuple[Listen, ...], Field(strict=False)] = (
-        quantities.Address("127.0.0.1", 9900, ""),
-        quantities.Address("", 0, "/run/gendriverd/gendriverd.sock"),
-    )
-    insecure: bool = False
-    unix_mode: Mode = 0o660
-    auth: Auth = "none"
-    admin: PathOrNone = DEFAULT_ADMIN
-    log_level: LogLevel = "info"
-    log_format: LogFormat = "auto"
-    driver_path: Texts = ()
-    host: str = ""
-    handshake_timeout: Limit = 5.0
-    handshake_pending: Count = 256
-    reports: Reports = "hash"
-    reports_dir: Path_ = "/var/lib/gendriverd/reports"
-    reports_max: Annotated[int, Field(ge=1, le=100_000)] = 100
-    snapshots_dir: Path_ = "/var/lib/gendriverd/drivers"
-    start_timeout: Limit = 10.0
-    drain_timeout: Seconds = 10.0
-    stop_timeout: Seconds = 5.0
-
-
-class Config(Section):
-    """A whole configuration; its paths are absolute, but for drivers and key files named without a directory."""
-
-    daemon: DaemonConfig = DaemonConfig()
-    instances: dict[Name, InstanceConfig] = Field(default_factory=dict)
-    keys: dict[Name, KeyConfig] = Field(default_factory=dict)
-
-    def enabled(self) -> dict[str, InstanceConfig]:
-        return {name: instance for name, instance in self.instances.items() if instance.enabled}
 
 
 @dataclass

@@ -16,12 +16,12 @@ import trio
 from gendriverd import __version__, orphans
 from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
-from gendriverd.config import Config
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.listener import Listener, open_listeners
 from gendriverd.log import Log
 from gendriverd.reload import Reloads
+from gendriverd.schema import Config
 from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
 from gendriverd.supervisor import Supervisor
 

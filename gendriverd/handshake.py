@@ -17,7 +17,6 @@ import trio
 
 from gendriverd import PROTOCOL, __version__, etf
 from gendriverd.auth import NONCE, PROOF_MAX, Admitted, Keyring
-from gendriverd.config import DaemonConfig
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
@@ -27,6 +26,7 @@ from gendriverd.keys import Keys
 from gendriverd.lifetime import Lifetime
 from gendriverd.log import LineBudget, Log
 from gendriverd.messages import Ready
+from gendriverd.schema import DaemonConfig
 from gendriverd.supervisor import Supervisor
 
 HELLO_MAX = 4096

@@ -12,7 +12,6 @@ from collections import deque
 
 import trio
 
-from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.connections import Background
 from gendriverd.errors import HandshakeRefused
 from gendriverd.etf import Term
@@ -23,6 +22,7 @@ from gendriverd.log import Log
 from gendriverd.messages import Ready
 from gendriverd.quarantine import Fingerprint, Quarantine
 from gendriverd.recorder import Untrusted
+from gendriverd.schema import DaemonConfig, InstanceConfig
 from gendriverd.snapshot import Snapshot, Stamp, stamp_of, take
 from gendriverd.start import Plan, quarantine_message
 from gendriverd.states import HOPELESS, State

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gendriverd.auth import Grant, Key, Keyring
-from gendriverd.config import Config
 from gendriverd.errors import ConfigError
 from gendriverd.key_file import OTHERS, OTHERS_OF_A_CREDENTIAL, read_key_file
+from gendriverd.schema import Config
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's, LoadCredential=
 

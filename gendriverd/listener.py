@@ -20,10 +20,10 @@ from pathlib import Path
 
 import trio
 
-from gendriverd.config import DaemonConfig
 from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.log import Log
 from gendriverd.quantities import Address
+from gendriverd.schema import DaemonConfig
 
 BACKLOG = 1024
 PAUSE = 0.1  # seconds without accepting when there is no descriptor left

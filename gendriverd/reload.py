@@ -13,10 +13,10 @@ from pathlib import Path
 import trio
 
 from gendriverd.auth import Keyring
-from gendriverd.config import Config, DaemonConfig
 from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
 from gendriverd.keys import Keys
 from gendriverd.log import Log
+from gendriverd.schema import Config, DaemonConfig
 from gendriverd.supervisor import Outcome, Supervisor
 
 # Of [daemon]: what a reload cannot change.

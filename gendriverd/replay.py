@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from gendriverd import erlterm, etf
-from gendriverd.config import Config
 from gendriverd.errors import GendriverdError
 from gendriverd.etf import Atom
 from gendriverd.launch import find_driver, find_host, host_environment
 from gendriverd.reports import Report, find
+from gendriverd.schema import Config
 from gendriverd.start import Plan, start_message
 
 MESSAGE_MAX = 64 * 1024

@@ -10,10 +10,10 @@ from pathlib import Path
 import trio
 
 from gendriverd import reports
-from gendriverd.config import DaemonConfig
 from gendriverd.connections import Background
 from gendriverd.log import Log
 from gendriverd.recorder import Recorder, Untrusted
+from gendriverd.schema import DaemonConfig
 from gendriverd.statistics import Statistics
 
 

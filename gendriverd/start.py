@@ -7,12 +7,12 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gendriverd.config import DaemonConfig, InstanceConfig
 from gendriverd.errors import HostGone, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Host, find_host, launch
 from gendriverd.quarantine import Entry
 from gendriverd.recorder import Recorder
+from gendriverd.schema import DaemonConfig, InstanceConfig
 from gendriverd.snapshot import Snapshot
 
 

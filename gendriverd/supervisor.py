@@ -9,10 +9,10 @@ from typing import Literal
 
 import trio
 
-from gendriverd.config import Config, DaemonConfig, InstanceConfig
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.instance import Instance
 from gendriverd.log import Log
+from gendriverd.schema import Config, DaemonConfig, InstanceConfig
 from gendriverd.states import State
 
 STOPS = "the daemon stops"

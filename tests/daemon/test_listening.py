@@ -16,10 +16,10 @@ import pytest
 
 from gendriverd import etf
 from gendriverd.client import connect
-from gendriverd.config import DaemonConfig
 from gendriverd.errors import ListenError
 from gendriverd.etf import Atom
 from gendriverd.listener import open_listeners
+from gendriverd.schema import DaemonConfig
 from running_daemon import RunningDaemon, configuration, open_files
 
 Start = Callable[..., RunningDaemon]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd.config import DaemonConfig, InstanceConfig, KeyConfig, Limits, load, load_admin
+from gendriverd.config import load, load_admin
 from gendriverd.errors import ConfigError
+from gendriverd.schema import DaemonConfig, InstanceConfig, KeyConfig, Limits
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONE = '[instances.sum]\ndriver = "sum.so"\n'
