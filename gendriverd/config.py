@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gendriverd.errors import ConfigError, ExitCode
-from gendriverd.schema import Config, DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Section
+from gendriverd.schema import Config, DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Sandbox, Section
 from gendriverd.toml_places import KeyPath, place_of, places
 
 DEFAULT_PATH = Path("/etc/gendriverd/gendriverd.toml")
@@ -107,20 +107,25 @@ def validate(table: Table, source: Source) -> Config:
 def _with_absolute_paths(config: Config, directory: Path) -> Config:
     """Relative paths start where the main file lies."""
 
-    def absolute(path: str) -> str:
-        return os.path.normpath(directory / path) if "/" in path else path
+    def beneath(path: str) -> str:
+        return os.path.normpath(directory / path)
 
-    instances = {
-        name: instance.model_copy(update={"driver": absolute(instance.driver)})
-        for name, instance in config.instances.items()
-    }
+    def absolute(path: str) -> str:
+        return beneath(path) if "/" in path else path
+
+    def each(instance: InstanceConfig) -> InstanceConfig:
+        paths = {key: tuple(map(beneath, getattr(instance.sandbox, key))) for key in ("read", "write")}
+        sandbox = instance.sandbox.model_copy(update=paths)
+        return instance.model_copy(update={"driver": absolute(instance.driver), "sandbox": sandbox})
+
+    instances = {name: each(instance) for name, instance in config.instances.items()}
     keys = {name: key.model_copy(update={"file": absolute(key.file)}) for name, key in config.keys.items()}
     paths = {
-        "driver_path": tuple(os.path.normpath(directory / path) for path in config.daemon.driver_path),
+        "driver_path": tuple(map(beneath, config.daemon.driver_path)),
         "host": absolute(config.daemon.host),
-        "admin": config.daemon.admin and os.path.normpath(directory / config.daemon.admin),
-        "reports_dir": os.path.normpath(directory / config.daemon.reports_dir),
-        "snapshots_dir": os.path.normpath(directory / config.daemon.snapshots_dir),
+        "admin": config.daemon.admin and beneath(config.daemon.admin),
+        "reports_dir": beneath(config.daemon.reports_dir),
+        "snapshots_dir": beneath(config.daemon.snapshots_dir),
     }
     daemon = config.daemon.model_copy(update=paths)
     return config.model_copy(update={"instances": instances, "keys": keys, "daemon": daemon})
@@ -163,6 +168,9 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if not instance.overlap and instance.processes + instance.spares > 1:
             problem = "overlap = false is for a driver that cannot run twice: processes must be 1 and spares 0"
             yield ("instances", name, "overlap"), f"[instances.{name}] {problem}"
+        if instance.sandbox.profile == "none" and (instance.sandbox.read or instance.sandbox.write):
+            problem = 'read and write bound nothing where profile = "none"'
+            yield ("instances", name, "sandbox"), f"[instances.{name}.sandbox] {problem}"
 
 
 def _about_keys(config: Config) -> Iterator[tuple[KeyPath, str]]:
@@ -220,6 +228,11 @@ def _known_keys(table: KeyPath) -> Sequence[str]:
     sections: dict[KeyPath, type[Section]] = {(): Config, ("daemon",): DaemonConfig}
     if len(table) == 2 and table[0] == "keys":
         return list(KeyConfig.model_fields)
-    below: dict[KeyPath, type[Section]] = {(): InstanceConfig, ("limits",): Limits, ("restart",): Restart}
+    below: dict[KeyPath, type[Section]] = {
+        (): InstanceConfig,
+        ("limits",): Limits,
+        ("restart",): Restart,
+        ("sandbox",): Sandbox,
+    }
     section = below.get(table[2:]) if len(table) >= 2 and table[0] == "instances" else sections.get(table)
     return list(section.model_fields) if section else []

@@ -29,6 +29,7 @@ from gendriverd.lifetime import Lifetime, Patience
 from gendriverd.log import Log
 from gendriverd.quarantine import Fingerprint, fingerprint
 from gendriverd.reporter import Pending, Reporter
+from gendriverd.sandbox import with_hint
 from gendriverd.snapshot import Snapshot
 from gendriverd.start import Plan, Started, start
 from gendriverd.states import NEXT, Event, State
@@ -251,7 +252,7 @@ class Keeper:
     def _ending(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
         asked = self.state is State.STOPPING
         if life.refusal is not None and end.code == EXIT_REFUSED:
-            text = life.refusal.replace(driver.file, driver.original)
+            text = with_hint(life.refusal.replace(driver.file, driver.original), self._plan.config.sandbox)
             return self._judge(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")
         last_exit = str(end) if life.charge is None else f"{life.charge} ({end})"
         self._parent.ended_host(last_exit, asked=asked)

@@ -26,6 +26,7 @@ from gendriverd.etf import Atom
 from gendriverd.launch import find_driver, find_host, host_environment
 from gendriverd.reports import Report, find
 from gendriverd.schema import Config
+from gendriverd.snapshot import Snapshot
 from gendriverd.start import Plan, start_message
 
 MESSAGE_MAX = 64 * 1024
@@ -55,7 +56,9 @@ def replay(config: Config, wanted: str, *, under: str | None, driver: str | None
         raise ReplayError(f"the configuration has no instance {name!r} any more: its settings are not known")
     path = driver or _as_it_was(report) or find_driver(instance.driver, config.daemon.driver_path)
     ends = instance.model_copy(update={"on_hang": "restart"})  # if it hangs again, that is to be seen
-    start = start_message(Plan(name, ends, config.daemon), path, 0)
+    start = start_message(Plan(name, ends, config.daemon), Snapshot(path, driver or str(report["driver"])), 0)
+    if under is not None:  # what watches it does more than a driver may
+        del start[Atom("sandbox")]
     command = [*UNDER.get(under or "", ()), str(find_host(host or config.daemon.host)), f"instance={name}"]
     print(f"replaying {report['id']} on {path}", flush=True)
     environment = host_environment(library_path=str(Path(report["driver"]).parent))

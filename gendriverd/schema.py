@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from gendriverd import quantities
 
 DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
+PATHS_MAX = 8 * 1024  # bytes of the paths that one list of a sandbox holds
 SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -20,6 +21,7 @@ LogFormat = Literal["auto", "json", "console"]
 Reports = Literal["off", "hash", "full"]
 OnHang = Literal["restart", "abandon"]
 Auth = Literal["none", "hmac"]
+Profile = Literal["none", "default", "strict"]
 
 
 def _positive(seconds: float) -> float:
@@ -64,6 +66,19 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _few_paths(paths: tuple[str, ...]) -> tuple[str, ...]:
+    total = sum(len(path.encode()) for path in paths)
+    if total > PATHS_MAX:
+        raise ValueError(f"come to {total} bytes; {PATHS_MAX} are the most")
+    return paths
+
+
+def _sha256(text: str) -> str:
+    if len(text) != 64 or set(text.lower()) - set("0123456789abcdef"):
+        raise ValueError(f"must be the 64 hexadecimal digits that sha256sum prints, not {text!r}")
+    return text.lower()
+
+
 def _bounded(settings: dict[str, str]) -> dict[str, str]:
     total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
     if total > SETTINGS_MAX:
@@ -84,6 +99,8 @@ Path_ = Annotated[str, AfterValidator(_exists_as_text)]
 PathOrNone = Annotated[str, AfterValidator(_no_nul)]  # empty: none
 Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
 Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
+Paths = Annotated[tuple[Path_, ...], Field(strict=False), AfterValidator(_few_paths)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 Flat = Annotated[dict[str, str], BeforeValidator(quantities.flatten), AfterValidator(_bounded)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 
@@ -123,10 +140,24 @@ class Restart(Section):
     budget_time: Limit = 60.0
 
 
+class Sandbox(Section):
+    """[instances.NAME.sandbox]"""
+
+    profile: Profile = "default"
+    user: str = ""
+    read: Paths = ()
+    write: Paths = ()
+    nofile: Annotated[int, Field(ge=64, le=2**31 - 1)] | None = None
+    memory: Size | None = None
+    tasks: Count | None = None
+    cpu: Annotated[float, Field(gt=0, le=4096, strict=False)] | None = None
+
+
 class InstanceConfig(Section):
     """[instances.NAME]"""
 
     driver: Path_
+    sha256: Sha256 | None = None
     enabled: bool = True
     threads: Annotated[int, Field(ge=1, le=1024)] = 4
     start_timeout: Limit | None = None
@@ -146,6 +177,7 @@ class InstanceConfig(Section):
     settings: Flat = Field(default_factory=dict)
     limits: Limits = Limits()
     restart: Restart = Restart()
+    sandbox: Sandbox = Sandbox()
 
 
 class KeyConfig(Section):

@@ -57,6 +57,8 @@ def take(driver: str, directory: str) -> Snapshot:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (trouble := _unfit(place)) is not None:
             return Snapshot(driver, driver, f"{directory} {trouble}")
+        if os.geteuid() == 0:  # hosts have users of their own
+            place.chmod(0o711)
         file = _find(Path(driver), place) or _copy(Path(driver), place)
         _tidy(place, file)
     except OSError as error:
@@ -92,7 +94,7 @@ def _copy(driver: Path, directory: Path) -> Path:
                     digest.update(chunk)
                     copy.write(chunk)
             file = directory / f"{digest.hexdigest()}.so"
-            os.fchmod(copy.fileno(), 0o500)
+            os.fchmod(copy.fileno(), 0o555 if os.geteuid() == 0 else 0o500)
             copy.flush()
             Path(copy.name).rename(file)
         except BaseException:

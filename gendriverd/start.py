@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gendriverd.errors import HostGone, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Host, find_host, launch
 from gendriverd.quarantine import Entry
 from gendriverd.recorder import Recorder
+from gendriverd.sandbox import sandbox_message
 from gendriverd.schema import DaemonConfig, InstanceConfig
 from gendriverd.snapshot import Snapshot
 
@@ -44,8 +47,8 @@ def start(plan: Plan, driver: Snapshot, generation: int, refused: Iterable[tuple
     """`refused`: what the host is told of its quarantine before it gets a client. Raises LaunchError."""
     limits = plan.config.limits
     recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
-    message = start_message(plan, driver.file, generation)
     try:
+        message = start_message(plan, driver, generation)
         host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
     except LaunchError:
         recorder.close()
@@ -63,8 +66,8 @@ def quarantine_message(entry: Entry, now: float) -> tuple[Term, ...]:
     return Atom("quarantine"), known.command, known.length, known.sha256, round((entry.until - now) * 1000)
 
 
-def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:
-    """The map of {start, Map}: docs/control-channel.md."""
+def start_message(plan: Plan, driver: Snapshot, generation: int) -> dict[Term, Term]:
+    """The map of {start, Map}: docs/control-channel.md. Raises LaunchError."""
     config = plan.config
     numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
     numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
@@ -72,7 +75,7 @@ def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:
     return {
         Atom("name"): plan.name.encode(),
         Atom("generation"): generation,
-        Atom("driver"): driver.encode("utf-8", "surrogateescape"),
+        Atom("driver"): os.fsencode(driver.file),
         Atom("threads"): config.threads,
         Atom("short"): round(config.short * 1e9),
         Atom("max_run"): round((config.max_run or 0) * 1000),
@@ -82,6 +85,9 @@ def start_message(plan: Plan, driver: str, generation: int) -> dict[Term, Term]:
         Atom("log_level"): Atom(plan.daemon.log_level),
         Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
         Atom("limits"): {Atom(key): number for key, number in numbers.items()},
+        Atom("sandbox"): sandbox_message(
+            plan.name, config.sandbox, config.limits.connections, str(Path(driver.original).parent), limited=False
+        ),
     }
 
 

@@ -245,7 +245,7 @@ def configuration(
     keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> str:
     """The text of a configuration file."""
-    named = {"instances": instances, "keys": keys}
+    named = {"instances": {name: as_we_are(instance) for name, instance in instances.items()}, "keys": keys}
     tables = {"daemon": daemon}
     for kind, each in named.items():
         tables |= {f"{kind}.{json.dumps(name)}": settings for name, settings in each.items()}
@@ -253,6 +253,16 @@ def configuration(
     for table, settings in tables.items():
         lines += [f"[{table}]", *(f"{key} = {toml(value)}" for key, value in settings.items()), ""]
     return "\n".join(lines)
+
+
+def as_we_are(instance: Mapping[str, object]) -> Mapping[str, object]:
+    """Hosts of a daemon that runs as root stay root, unless something is said of their user: temporary directories are
+    for us alone.
+    """
+    sandbox = instance.get("sandbox", {})
+    if os.geteuid() != 0 or not isinstance(sandbox, Mapping) or "user" in sandbox:
+        return instance
+    return {**instance, "sandbox": {**sandbox, "user": "root"}}
 
 
 @contextmanager

@@ -334,6 +334,8 @@ get_start_field(gd_in *in, struct start *s)
 		return get_settings(in);
 	if (gd_get_atom_is(in, "limits") == 0)
 		return get_limits(in, &s->limits);
+	if (gd_get_atom_is(in, "sandbox") == 0)
+		return sandbox_read(in, &s->sandbox);
 	return gd_skip(in) != 0 || gd_skip(in) != 0 ? -1 : 0;
 }
 

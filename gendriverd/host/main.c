@@ -3,8 +3,9 @@
  * gendriver-host: the process that runs one driver. Started by gendriverd with
  * the control channel as descriptor 3.
  *
- * Order at start: the start message, the recorder, the watch for the daemon's end, then
- * the driver (its ELF constructors run in dlopen), its open or init, then ready.
+ * Order at start: the start message, the recorder, the sandbox, the watch for the daemon's end (a
+ * thread, which must be under it), then the driver (its ELF constructors run in dlopen), its open
+ * or init, then ready.
  *
  * Exit codes: 0 after stop or drain; 100 the driver cannot be used, do not retry;
  * 2 started by hand; anything else is a crash.
@@ -12,8 +13,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "control.h"
 #include "crash.h"
@@ -22,6 +23,7 @@
 #include "log.h"
 #include "loop.h"
 #include "recorder.h"
+#include "sandbox.h"
 
 static int
 has_control_channel(void)
@@ -30,18 +32,6 @@ has_control_channel(void)
 	socklen_t len = sizeof(type);
 
 	return getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_SEQPACKET;
-}
-
-/* A core holds up every answer for its writing: none, unless asked for. */
-static void
-limit_core(bool wanted)
-{
-	struct rlimit core;
-
-	if (getrlimit(RLIMIT_CORE, &core) == 0) {
-		core.rlim_cur = wanted ? core.rlim_max : 0;
-		setrlimit(RLIMIT_CORE, &core);
-	}
 }
 
 int
@@ -62,6 +52,7 @@ main(int argc, char **argv)
 		    " descriptor 3; run: gendriverd serve\n");
 		return 2;
 	}
+	sandbox_close_others(CONTROL_FD);
 	setvbuf(stdout, NULL, _IOLBF, 0);	/* what a driver prints is logged at once */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGINT, SIG_IGN);
@@ -70,7 +61,10 @@ main(int argc, char **argv)
 	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
 	    start.limits.connections, start.threads) != 0)
 		return control_refuse("the recorder is not of the size that the limits ask for");
-	limit_core(start.cores != 0);
+	if (start.recorder >= 0)
+		close(start.recorder);
+	if (sandbox_enter(&start.sandbox, start.driver, start.cores != 0, why, sizeof(why)) != 0)
+		return control_refuse(why);
 	if (crash_stack_new() != 0 || crash_watch() != 0)
 		return 111;
 	log_level_set(start.log_level);

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "etf.h"
+#include "sandbox.h"
 
 struct limits {
 	struct etf_limits term;		/* depth, terms, bignum of a request */
@@ -36,8 +37,9 @@ struct start {
 	uint32_t max_abandoned;		/* threads that may be written off for that, 0: the process goes down */
 	uint32_t cores;			/* not 0: leave a core file */
 	int log_level;			/* enum gd_level */
-	int recorder;			/* descriptor, or -1: nobody will read it */
+	int recorder;			/* descriptor, closed when it is mapped; or -1: nobody will read it */
 	struct limits limits;
+	struct sandbox sandbox;
 };
 
 #endif

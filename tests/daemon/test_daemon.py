@@ -19,7 +19,7 @@ import pytest
 from gendriverd import etf
 from gendriverd.client import Failed, Refused, connect
 from gendriverd.etf import Atom
-from running_daemon import RunningDaemon
+from running_daemon import RunningDaemon, configuration
 
 OK = Atom("ok")
 Daemon = Callable[..., RunningDaemon]
@@ -224,8 +224,10 @@ def test_sigterm_answers_what_runs_and_ends_with_0(daemon: Daemon, tmp_path: Pat
 def test_a_killed_daemon_leaves_no_host(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'[daemon]\nlisten = ["unix:{tmp_path}/s"]\nadmin = ""\nlog_format = "json"\nlog_level = "debug"\n'
-        f'[instances.gate]\ndriver = "{driver_path("gate")}"\n[instances.gate.settings]\ngate = "{tmp_path}/gate"\n'
+        configuration(
+            {"listen": [f"unix:{tmp_path}/s"], "admin": "", "log_format": "json", "log_level": "debug"},
+            {"gate": {"driver": driver_path("gate"), "settings": {"gate": f"{tmp_path}/gate"}}},
+        )
     )
     os.mkfifo(tmp_path / "gate")
     running = RunningDaemon([sys.executable, "-m", "gendriverd", "serve", "--config", str(config)], os.environ)
@@ -272,8 +274,15 @@ def test_an_address_beyond_this_machine_needs_insecure(tmp_path: Path) -> None:
 def test_check_names_every_driver_that_cannot_run(tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     config.write_text(
-        f'[instances.good]\ndriver = "echo.so"\n[instances.bad]\ndriver = "{driver_path("nosymbols")}"\n'
-        f'[instances.gone]\ndriver = "/no/such.so"\n[instances.crash]\ndriver = "{driver_path("initcrash")}"\n'
+        configuration(
+            {},
+            {
+                "good": {"driver": "echo.so"},
+                "bad": {"driver": driver_path("nosymbols")},
+                "gone": {"driver": "/no/such.so"},
+                "crash": {"driver": driver_path("initcrash")},
+            },
+        )
     )
     done = run("check", "--config", config)
     assert done.returncode == 78

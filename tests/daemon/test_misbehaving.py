@@ -64,18 +64,17 @@ def test_log_lines_of_any_kind_cost_nothing_but_lines(daemon: Daemon, drivers: P
     assert len(said) < 100_000
 
 
-def test_an_instance_is_ready_when_its_driver_is_and_clients_wait_for_it(daemon: Daemon, drivers: Path) -> None:
-    fifo = drivers.parent / f"fifo-{os.getpid()}"
+def test_an_instance_is_ready_when_its_driver_is_and_clients_wait_for_it(
+    daemon: Daemon, drivers: Path, tmp_path: Path
+) -> None:
+    fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    try:
-        instances = {"slow": {"driver": drivers / "test/slowinit.so", "settings": {"fifo": str(fifo)}}}
-        running = daemon(instances, expect_ready=[])
-        assert not [e for e in running.events if e["event"] == "instance_ready"]
-        with fifo.open("wb"):  # waits until the driver is there
-            pass
-        running.wait_event("instance_ready", instance="slow")
-    finally:
-        fifo.unlink()
+    instances = {"slow": {"driver": drivers / "test/slowinit.so", "settings": {"fifo": str(fifo)}}}
+    running = daemon(instances, expect_ready=[])
+    assert not [e for e in running.events if e["event"] == "instance_ready"]
+    with fifo.open("wb"):  # waits until the driver is there
+        pass
+    running.wait_event("instance_ready", instance="slow")
 
 
 def test_every_call_that_was_answered_ran_once(daemon: Daemon, drivers: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gendriverd.config import load, load_admin
 from gendriverd.errors import ConfigError
-from gendriverd.schema import DaemonConfig, InstanceConfig, KeyConfig, Limits
+from gendriverd.schema import DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONE = '[instances.sum]\ndriver = "sum.so"\n'
@@ -139,7 +139,7 @@ def test_the_shipped_configuration_is_valid_and_has_two_instances() -> None:
 
 def test_the_shipped_configuration_shows_every_setting() -> None:
     text = (ROOT / "config/gendriverd.toml").read_text()
-    for model in (DaemonConfig, InstanceConfig, Limits, KeyConfig):
+    for model in (DaemonConfig, InstanceConfig, Limits, KeyConfig, Restart, Sandbox):
         for name in model.model_fields:
             assert re.search(rf"^#?\s*(\[instances\.\w+\.)?{name}\b", text, re.MULTILINE), f"{model.__name__}.{name}"
 

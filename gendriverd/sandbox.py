@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""What a host is told of its sandbox: profile, files, limits, and the user that it runs as.
+
+Where the daemon runs as root, each instance's hosts run as a user of their own: the one that is configured, or a number
+made from the instance's name, of a range that nobody is given (1879048192 to 2013265919, unused in systemd's
+UIDS-GIDS), so that no host can touch another's processes or the daemon's files. Other daemons' hosts run as its user.
+"""
+
+from __future__ import annotations
+
+import grp
+import hashlib
+import os
+import pwd
+from dataclasses import dataclass
+
+from gendriverd.errors import LaunchError
+from gendriverd.etf import Atom, Term
+from gendriverd.schema import Sandbox
+
+FIRST, COUNT = 0x70000000, 0x08000000  # of the numbers
+GROUPS_MAX = 64  # host/sandbox.h
+DESCRIPTORS = 1024  # beside those of connections, where nothing else is said
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user with its groups."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def identity(instance: str, user: str, *, euid: int) -> Identity | None:
+    """Whom a host becomes; None: it stays what the daemon is. Raises LaunchError."""
+    if not user:
+        return own_number(instance) if euid == 0 else None
+    found = _look_up(user)
+    if euid == 0:
+        return None if found.uid == 0 else found
+    if found.uid != euid:
+        raise LaunchError(
+            f"sandbox user {user!r}: only a daemon that runs as root can run hosts as another user", permanent=True
+        )
+    return None
+
+
+def own_number(instance: str) -> Identity:
+    number = FIRST + int.from_bytes(hashlib.sha256(instance.encode()).digest()[:8], "big") % COUNT
+    return Identity(number, number)
+
+
+def _look_up(user: str) -> Identity:
+    """NAME, or NAME:GROUP."""
+    name, _, group = user.partition(":")
+    try:
+        entry = pwd.getpwnam(name)
+        gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
+    except KeyError as error:
+        raise LaunchError(f"sandbox user {user!r}: {error.args[0]}", permanent=True) from None
+    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(name, gid)[:GROUPS_MAX]))
+
+
+def sandbox_message(
+    instance: str, sandbox: Sandbox, connections: int, beside: str, *, limited: bool
+) -> dict[Term, Term]:
+    """The map of `sandbox` in {start, Map}: docs/control-channel.md. `beside`: the directory of the driver's own file.
+    `limited`: by a control group, so that the host need not limit its memory and tasks itself. Raises LaunchError.
+    """
+    who = identity(instance, sandbox.user, euid=os.geteuid())
+    if not limited:
+        _check_limits(sandbox, own=who is not None)
+    message: dict[Term, Term] = {
+        Atom("profile"): Atom(sandbox.profile),
+        Atom("nofile"): sandbox.nofile or connections + DESCRIPTORS,
+        Atom("tasks"): 0 if limited else sandbox.tasks or 0,
+        Atom("memory"): 0 if limited else sandbox.memory or 0,
+        Atom("beside"): os.fsencode(beside),
+        Atom("read"): [os.fsencode(path) for path in sandbox.read],
+        Atom("write"): [os.fsencode(path) for path in sandbox.write],
+    }
+    if who is not None:
+        message |= {Atom("uid"): who.uid, Atom("gid"): who.gid, Atom("groups"): list(who.groups)}
+    return message
+
+
+def _check_limits(sandbox: Sandbox, *, own: bool) -> None:
+    """What setrlimit(2) cannot do is not silently left out."""
+    delegated = "needs a control group: cgroup v2, delegated to the daemon (systemd: Delegate=yes)"
+    if sandbox.cpu is not None:
+        raise LaunchError(f"sandbox cpu {delegated}", permanent=True)
+    if sandbox.tasks is not None and not own:
+        raise LaunchError(f"sandbox tasks {delegated}, or a user of the hosts' own", permanent=True)
+
+
+def with_hint(refusal: str, sandbox: Sandbox) -> str:
+    """Why a driver was refused, and where to look when it was not allowed to do something."""
+    if sandbox.profile == "none" or not any(text in refusal for text in (os.strerror(1), os.strerror(13))):
+        return refusal
+    return f"{refusal} (its sandbox has profile = {sandbox.profile!r}; `read` and `write` say what else it may)"
