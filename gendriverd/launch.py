@@ -48,10 +48,11 @@ class Exit(NamedTuple):
 
 
 class Host:
-    """A running gendriver-host. Reap it with wait(), then close()."""
+    """A running gendriver-host. Reap it with wait(), then close(). `maps`: its /proc/PID/maps, or -1."""
 
     def __init__(self, pid: int, pidfd: int, channel: Channel, output: int) -> None:
         self.pid = pid
+        self.maps = _open_maps(pid)
         self.channel = channel
         self._pidfd = pidfd
         self._output = trio.lowlevel.FdStream(output)
@@ -104,6 +105,9 @@ class Host:
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
+        if self.maps >= 0:
+            os.close(self.maps)
+            self.maps = -1
 
 
 def find_host(setting: str, environ: Mapping[str, str] = os.environ) -> Path:
@@ -204,6 +208,14 @@ def _hold(pid: int) -> int:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         raise
+
+
+def _open_maps(pid: int) -> int:
+    """While it waits for its start message: afterwards it is not dumpable, and so not ours to look into."""
+    try:
+        return os.open(f"/proc/{pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def signal_name(number: int) -> str:

@@ -235,7 +235,7 @@ class Lifetime:
             return
         self.ready = message
         self.ready_at = trio.current_time()
-        self.mapped = modules(self.host.pid)
+        self.mapped = modules(self.host.maps)
         self._on_ready()
 
     def _hear_log(self, line: LogLine) -> bool:

@@ -63,12 +63,19 @@ def _reaped(pid: int) -> bool:
 
 
 def _whose(pid: int) -> str | None:
-    """The number of the host that it comes from."""
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            key, _, value = line.partition(b"=")
-            if key == NUMBER.encode():
-                return value.decode("ascii", "replace")
+    """The number of the host that it comes from. One that has forked and run no other program is as little to be looked
+    into as its host, but still of its session.
+    """
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        with contextlib.suppress(OSError):
+            return living.get(os.getsid(pid))
+        return None
+    for line in environment.split(b"\0"):
+        key, _, value = line.partition(b"=")
+        if key == NUMBER.encode():
+            return value.decode("ascii", "replace")
     return None
 
 

@@ -16,6 +16,7 @@ import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gendriverd.launch import Exit, Host
 from gendriverd.recorder import Death, Record, Request, State
 from gendriverd.statistics import Command, Statistics, Timing
 
+MAPS_MAX = 4096  # lines that are read
 MODULES_MAX = 256
 LINES_MAX = 50  # of the host's last words
 HASHED_MAX = 256 << 20  # bytes of a driver: a larger one is not hashed
@@ -33,10 +35,10 @@ _MAP = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-xp ([0-9a-f]+) \S+ \d+ +(/.*)")
 Report = dict[str, Any]
 
 
-def modules(pid: int) -> list[tuple[int, int, int, str]]:
-    """The code a process has mapped now: begin, end, offset in the file, file."""
-    with contextlib.suppress(OSError), Path(f"/proc/{pid}/maps").open(encoding="utf-8", errors="replace") as lines:
-        found = [match for line in lines if (match := _MAP.match(line))]
+def modules(maps: int) -> list[tuple[int, int, int, str]]:
+    """The code a process has mapped now, of its /proc/PID/maps: begin, end, offset in the file, file."""
+    with contextlib.suppress(OSError), open(maps, encoding="utf-8", errors="replace", closefd=False) as lines:
+        found = [match for line in islice(lines, MAPS_MAX) if (match := _MAP.match(line))]
         return [(int(m[1], 16), int(m[2], 16), int(m[3], 16), m[4].rstrip("\n")) for m in found[:MODULES_MAX]]
     return []
 

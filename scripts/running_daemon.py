@@ -277,12 +277,13 @@ def running_daemon(
     expect_ready: Sequence[str] | None = None,
     passed: Sequence[int] = (),
     under: Sequence[str] = (),
+    user: int | None = None,
 ) -> Iterator[RunningDaemon]:
     """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon],
     `keys` the tables of [keys].
 
     `passed`: descriptors of listening sockets, which stand instead, as systemd passes them. `under`: a command that
-    becomes the daemon, as `ip netns exec NAME`.
+    becomes the daemon, as `ip netns exec NAME`. `user`: its number, where it is not to be ours.
     The configuration is written to `directory`; the socket lies elsewhere, as its path must be short. Waits for the
     instances named in `expect_ready`: all when it is not given.
     """
@@ -300,6 +301,10 @@ def running_daemon(
             "snapshots_dir": directory / "drivers",
         }
         path.write_text(configuration({**own, **(settings or {})}, instances, keys), encoding="utf-8")
+        if user is not None:
+            under = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *under]
+            for each in (short, directory):
+                os.chown(each, user, user)
         wrapper = ["-c", LIKE_SYSTEMD, ",".join(map(str, passed))] if passed else []
         command = [*under, sys.executable, *wrapper, "-m", "gendriverd", "serve", "--config", str(path), *arguments]
         # The environment wins over the file: nothing of it may get into a test that has said otherwise.
