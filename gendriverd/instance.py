@@ -13,6 +13,7 @@ from collections import deque
 import trio
 
 from gendriverd.connections import Background
+from gendriverd.driver_file import check_digest, check_written_by
 from gendriverd.errors import HandshakeRefused
 from gendriverd.etf import Term
 from gendriverd.keeper import Keeper
@@ -219,10 +220,16 @@ class Instance:
 
     async def _take(self, path: str) -> Snapshot:
         self._stamp = stamp_of(path)
-        directory = self._daemon.snapshots_dir if self.config.snapshot else ""
-        snapshot = await trio.to_thread.run_sync(take, path, directory)
+        snapshot = await trio.to_thread.run_sync(self._take_trusted, path)
         if snapshot.trouble is not None:
             self._log.warning("snapshot_not_made", driver=path, reason=snapshot.trouble)
+        return snapshot
+
+    def _take_trusted(self, path: str) -> Snapshot:
+        """It may block. Raises LaunchError."""
+        check_written_by(path, self._daemon.driver_owners)
+        snapshot = take(path, self._daemon.snapshots_dir if self.config.snapshot else "")
+        check_digest(path, snapshot.file, self.config.sha256)
         return snapshot
 
     def _find(self) -> str:

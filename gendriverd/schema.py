@@ -201,6 +201,7 @@ class DaemonConfig(Section):
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     driver_path: Texts = ()
+    driver_owners: Texts = ()
     host: str = ""
     handshake_timeout: Limit = 5.0
     handshake_pending: Count = 256

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -199,3 +201,22 @@ def test_no_signal_leaves_the_sandbox(daemon: Daemon) -> None:
     signals = ("probe", "all", "daemon", "thread", "queue", "pidfd")
     assert {name: attempts[name] for name in signals} == dict.fromkeys(signals, "EPERM")
     assert running.process.poll() is None
+
+
+def test_a_driver_that_others_can_write_is_not_loaded(daemon: Daemon, drivers: Path, tmp_path: Path) -> None:
+    driver = tmp_path / "x.so"
+    shutil.copy(drivers / "echo.so", driver)
+    driver.chmod(0o666)
+    running = daemon({"x": {"driver": driver}}, expect_ready=[])
+    reason = str(running.wait_event("instance_failed", instance="x")["reason"])
+    assert f"file {driver} can be written by others (mode 0666): chmod go-w" in reason
+
+
+def test_a_driver_that_is_not_the_pinned_one_is_not_loaded(daemon: Daemon, drivers: Path) -> None:
+    digest = hashlib.sha256((drivers / "echo.so").read_bytes()).hexdigest()
+    daemon({"echo": {"driver": "echo.so", "sha256": digest.upper()}})
+    daemon({"echo": {"driver": "echo.so", "sha256": digest, "snapshot": False}})
+    for snapshot in (True, False):
+        other = {"driver": drivers / "sum.so", "sha256": digest, "snapshot": snapshot}
+        running = daemon({"echo": other}, expect_ready=[])
+        assert f"and {digest} is asked for" in str(running.wait_event("instance_failed")["reason"])
