@@ -201,7 +201,11 @@ class Keeper:
                         await self._stop.wait()
                 nursery.cancel_scope.cancel()
         finally:
+            if started.group is not None:
+                started.group.kill()
             orphans.sweep(log)
+            if started.group is not None:
+                started.group.remove()
         return ending
 
     def _start(self, driver: Snapshot) -> Started:
@@ -215,7 +219,7 @@ class Keeper:
     def _on_dead(self, dead: Started, life: Lifetime, end: Exit, log: Log) -> Ending:
         """Its clients have heard. Where they need the next host at once, it starts while all else is tidied up."""
         self.life = None
-        ending = self._ending(life, end, dead.driver, log)
+        ending = self._ending(life, end, dead, log)
         killer = fingerprint(life.record, life.culprit)
         refused = killer is not None and self._parent.killed(killer)
         if self._plan.daemon.reports != "off" and ending.event is Event.EXITED and not life.orderly:
@@ -249,8 +253,10 @@ class Keeper:
             self._log.info("instance_ready", **about, abi=ready.abi, source=ready.source)
         self._reporter.write()
 
-    def _ending(self, life: Lifetime, end: Exit, driver: Snapshot, log: Log) -> Ending:
-        asked = self.state is State.STOPPING
+    def _ending(self, life: Lifetime, end: Exit, dead: Started, log: Log) -> Ending:
+        asked, driver = self.state is State.STOPPING, dead.driver
+        if life.charge is None and dead.group is not None and dead.group.out_of_memory():
+            life.charge = f"used more than {self._plan.config.sandbox.memory} bytes of memory"
         if life.refusal is not None and end.code == EXIT_REFUSED:
             text = with_hint(life.refusal.replace(driver.file, driver.original), self._plan.config.sandbox)
             return self._judge(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gendriverd.cgroup import Group, delegated, wanted
 from gendriverd.errors import HostGone, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.launch import Host, find_host, launch
 from gendriverd.quarantine import Entry
 from gendriverd.recorder import Recorder
 from gendriverd.sandbox import sandbox_message
-from gendriverd.schema import DaemonConfig, InstanceConfig
+from gendriverd.schema import DaemonConfig, InstanceConfig, Sandbox
 from gendriverd.snapshot import Snapshot
 
 
@@ -36,28 +37,37 @@ class Started:
     driver: Snapshot
     host: Host
     recorder: Recorder
+    group: Group | None  # its control group
 
     def discard(self) -> None:
         """It is not needed: end it."""
         self.recorder.close()
         self.host.discard()
+        if self.group is not None:
+            self.group.kill()
+            self.group.remove()
 
 
 def start(plan: Plan, driver: Snapshot, generation: int, refused: Iterable[tuple[Term, ...]] = ()) -> Started:
     """`refused`: what the host is told of its quarantine before it gets a client. Raises LaunchError."""
     limits = plan.config.limits
-    recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
-    try:
-        message = start_message(plan, driver, generation)
+    with contextlib.ExitStack() as undo:
+        recorder = make_recorder(limits.queue, plan.config.threads, limits.connections)
+        undo.callback(recorder.close)
+        group = make_group(plan.config.sandbox)
+        if group is not None:
+            undo.callback(group.remove)
+        message = start_message(plan, driver, generation, limited=group is not None)
         host = launch(find_host(plan.daemon.host), plan.name, generation, driver.library_path)
-    except LaunchError:
-        recorder.close()
-        raise
+        undo.callback(host.discard)
+        if group is not None:
+            group.add(host.pid)
+        undo.pop_all()
     with contextlib.suppress(HostGone):  # its death says the rest
         host.channel.send_first(Atom("start"), message, passed=recorder.fd)
         for words in refused:
             host.channel.send_first(*words)
-    return Started(generation, driver, host, recorder)
+    return Started(generation, driver, host, recorder, group)
 
 
 def quarantine_message(entry: Entry, now: float) -> tuple[Term, ...]:
@@ -66,8 +76,8 @@ def quarantine_message(entry: Entry, now: float) -> tuple[Term, ...]:
     return Atom("quarantine"), known.command, known.length, known.sha256, round((entry.until - now) * 1000)
 
 
-def start_message(plan: Plan, driver: Snapshot, generation: int) -> dict[Term, Term]:
-    """The map of {start, Map}: docs/control-channel.md. Raises LaunchError."""
+def start_message(plan: Plan, driver: Snapshot, generation: int, *, limited: bool = False) -> dict[Term, Term]:
+    """The map of {start, Map}: docs/control-channel.md. `limited`: by a control group. Raises LaunchError."""
     config = plan.config
     numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
     numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
@@ -86,9 +96,15 @@ def start_message(plan: Plan, driver: Snapshot, generation: int) -> dict[Term, T
         Atom("settings"): {key.encode(): value.encode() for key, value in config.settings.items()},
         Atom("limits"): {Atom(key): number for key, number in numbers.items()},
         Atom("sandbox"): sandbox_message(
-            plan.name, config.sandbox, config.limits.connections, str(Path(driver.original).parent), limited=False
+            plan.name, config.sandbox, config.limits.connections, str(Path(driver.original).parent), limited=limited
         ),
     }
+
+
+def make_group(sandbox: Sandbox) -> Group | None:
+    """Where one is needed, and one can be had. Raises LaunchError."""
+    groups = delegated() if wanted(sandbox) else None
+    return None if groups is None else groups.make(sandbox)
 
 
 def make_recorder(queue: int, threads: int, connections: int) -> Recorder:

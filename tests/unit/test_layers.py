@@ -20,7 +20,7 @@ LAYERS = [
     ["schema", "erlterm", "auth"],
     ["config"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
-    ["recorder", "key_file", "keys", "sandbox", "driver_file"],
+    ["recorder", "key_file", "keys", "sandbox", "driver_file", "cgroup"],
     ["aftermath", "orphans"],
     ["quarantine"],
     ["reports", "connections", "start"],

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Control groups: which one is ours, what is written into those of hosts, and, where the kernel has them, their end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gendriverd import cgroup
+from gendriverd.cgroup import Groups, wanted
+from gendriverd.errors import LaunchError
+from gendriverd.schema import Sandbox
+
+LIMITED = Sandbox(memory=1 << 30, tasks=64, cpu=1.5)
+
+
+@pytest.fixture
+def delegated(tmp_path: Path) -> Path:
+    """As the kernel's, but that files must be there already."""
+    for name in ("daemon", "host-1"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "host-1").rmdir()
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    return tmp_path
+
+
+def test_we_move_into_a_leaf_and_hosts_get_one_each(delegated: Path) -> None:
+    groups = Groups(delegated)
+    assert (delegated / "daemon/cgroup.procs").read_text() == f"{os.getpid()}\n"
+    assert (delegated / "cgroup.subtree_control").read_text() == "+memory +pids +cpu\n"
+    groups.make(LIMITED).add(4711)
+    host = delegated / "host-1"
+    found = {file.name: file.read_text() for file in host.iterdir()}
+    assert found == {
+        "memory.max": f"{1 << 30}\n",
+        "memory.oom.group": "1\n",
+        "pids.max": "64\n",
+        "cpu.max": "150000 100000\n",
+        "cgroup.procs": "4711\n",
+    }
+    groups.make(Sandbox(tasks=5))
+    assert [file.name for file in (delegated / "host-2").iterdir()] == ["pids.max"]
+
+
+def test_what_is_not_delegated_is_said(delegated: Path) -> None:
+    (delegated / "cgroup.controllers").write_text("cpu\n")
+    with pytest.raises(LaunchError, match=r"sandbox memory: .* has no controller 'memory'") as caught:
+        Groups(delegated).make(LIMITED)
+    assert caught.value.permanent
+
+
+def test_the_kernels_refusal_is_one_sentence(delegated: Path) -> None:
+    groups = Groups(delegated)
+    (delegated / "host-1").mkdir()
+    with pytest.raises(LaunchError, match=r"cannot make the control group .*host-1: File exists"):
+        groups.make(LIMITED)
+
+
+def test_who_was_killed_for_memory_is_known(delegated: Path) -> None:
+    group = Groups(delegated).make(LIMITED)
+    assert not group.out_of_memory()
+    events = delegated / "host-1/memory.events"
+    events.write_text("low 0\nhigh 0\noom 0\noom_kill 0\n")
+    assert not group.out_of_memory()
+    events.write_text("low 0\nhigh 0\nmax 9\noom 1\noom_kill 3\noom_group_kill 1\n")
+    assert group.out_of_memory()
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "mounts", "path"),
+    [
+        ("0::/system.slice/g.service\n", ["/ /sys/fs/cgroup"], "/sys/fs/cgroup/system.slice/g.service"),
+        ("0::/a/b\n", ["/a /mnt"], "/mnt/b"),
+        ("0::/\n", ["/ /sys/fs/cgroup"], "/sys/fs/cgroup"),
+        ("4:memory:/x\n0::/y\n", ["/ /sys/fs/cgroup/unified"], "/sys/fs/cgroup/unified/y"),
+        ("0::/a\n", ["/b /mnt"], None),
+        ("4:memory:/x\n", ["/ /mnt"], None),
+        ("0::/a\n", [], None),
+    ],
+)
+def test_our_own_group_is_found(tmp_path: Path, cgroups: str, mounts: list[str], path: str | None) -> None:
+    (tmp_path / "cgroup").write_text(cgroups)
+    lines = ["1 0 8:1 / / rw - ext4 /dev/sda1 rw", *(f"30 24 0:26 {mount} rw - cgroup2 none rw" for mount in mounts)]
+    (tmp_path / "mountinfo").write_text("\n".join(lines))
+    found = cgroup._own(tmp_path)
+    assert found == (None if path is None else Path(path))
+
+
+def test_without_limits_no_group_is_wanted() -> None:
+    assert wanted(Sandbox()) == []
+    assert wanted(LIMITED) == ["memory", "tasks", "cpu"]
+
+
+@pytest.fixture
+def kernels() -> Iterator[Path]:
+    """A group of the kernel's, for this test's processes."""
+    own = cgroup._own()
+    if own is None or not os.access(own, os.W_OK):
+        pytest.skip("no cgroup v2 that this user may write to")
+    path = own / f"gendriverd-test-{os.getpid()}"
+    try:
+        path.mkdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made: {error.strerror}")
+    yield path
+    for each in (path / "daemon", path):
+        each.rmdir()
+
+
+def test_a_group_of_the_kernels_ends_all_that_is_in_it(kernels: Path) -> None:
+    code = (
+        "import subprocess, sys; from pathlib import Path\n"
+        "from gendriverd.cgroup import Groups; from gendriverd.schema import Sandbox\n"
+        "group = Groups(Path(sys.argv[1])).make(Sandbox())\n"
+        "child = subprocess.Popen(['sleep', '1000'], start_new_session=True); group.add(child.pid)\n"
+        "assert str(child.pid) in Path(sys.argv[1], 'host-1/cgroup.procs').read_text()\n"
+        "group.kill(); print(child.wait(30)); group.remove(); assert not Path(sys.argv[1], 'host-1').exists()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, kernels], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == str(-signal.SIGKILL)
