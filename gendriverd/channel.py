@@ -55,7 +55,8 @@ class Channel:
                 raise HostGone(_why(error)) from error
 
     async def send_conn(self, conn: int, peer: str, welcome: bytes, client: int) -> None:
-        await self.send(Atom("conn"), conn, peer.encode("utf-8", "backslashreplace"), welcome, passed=client)
+        name = peer.encode("utf-8", "backslashreplace")
+        await self.send(Atom("conn"), conn, name, welcome, Atom("all"), passed=client)
 
     async def receive(self) -> Message:
         """The next message. Raises HostGone at the end, BadMessage for anything that is none."""

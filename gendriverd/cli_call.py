@@ -54,7 +54,7 @@ def run_call(
     except CallTimeout as exc:
         return _say(EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except Failed as exc:
-        again = exc.retryable and exc.reason not in {"bad_request", "quarantined"}
+        again = exc.retryable and exc.reason not in {"bad_request", "quarantined", "forbidden"}
         return _say(EX_TEMPFAIL if again else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except ClientError as exc:  # larger than a frame may be
         return _say(EX_DATAERR, str(exc))

@@ -33,7 +33,7 @@ SHIPPED_DRIVERS = (ROOT / "examples/echo", ROOT / "examples/sum")
 # Of the host: what unit tests and fuzzers link.
 PURE = (
     *("etf.c", "envelope.c", "term_get.c", "term_put.c"),
-    *("recorder.c", "stats.c", "lengths.c", "sha256.c", "quarantine.c"),
+    *("recorder.c", "stats.c", "lengths.c", "sha256.c", "quarantine.c", "allowed.c"),
 )
 
 STRICT = ("-Wall", "-Wextra", "-Werror")

@@ -70,7 +70,7 @@ what_may_have_run_is_not_made_again(_Config) ->
 
 what_will_not_do_better_is_not_made_again(_Config) ->
     [?assertEqual({failed(Reason), [0, 1]}, first_and_then(fun(_) -> {failed, Reason} end, #{}))
-     || Reason <- [bad_request, quarantined, cancelled, expired]].
+     || Reason <- [bad_request, quarantined, forbidden, cancelled, expired]].
 
 a_drivers_own_words_are_its_own(_Config) ->
     [?assertEqual({failed(Reason), [0, 1]}, first_and_then(fun(_) -> {reply, failed(Reason)} end, Options))

@@ -248,7 +248,7 @@ standing_test() ->
 
 what_never_started_and_may_do_better_is_tried_again_test() ->
     ?assertEqual([overloaded, draining, unavailable, not_run],
-                 [R || R <- [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined,
+                 [R || R <- [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined, forbidden,
                              crashed, interrupted, timeout, bad_reply, undecodable, disconnected],
                        gen_driver_tries:again(R)]).
 
@@ -256,7 +256,7 @@ of_two_failures_the_worse_is_told_test() ->
     Worse = fun gen_driver_hedge:worse/2,
     Never = {failed, overloaded},
     [begin ?assertEqual(Failed, Worse(Never, Failed)), ?assertEqual(Failed, Worse(Failed, Never)) end
-     || Failed <- [{failed, R} || R <- [crashed, interrupted, timeout, disconnected, bad_request, quarantined, expired]]],
+     || Failed <- [{failed, R} || R <- [crashed, interrupted, timeout, disconnected, bad_request, quarantined, forbidden, expired]]],
     ?assertEqual({failed, crashed}, Worse({failed, bad_request}, {failed, crashed})),
     ?assertEqual({failed, crashed}, Worse({failed, crashed}, {failed, bad_request})),
     ?assertEqual(Never, Worse(gone, Never)),

@@ -180,7 +180,7 @@ verdict(_Refused, _, Got) -> ?assertEqual(undecodable, Got).
 %%% Outcomes
 
 every_reason_is_known_test_() ->
-    Never = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined],
+    Never = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined, forbidden],
     Perhaps = [crashed, interrupted, timeout, bad_reply],
     [?_assertEqual({failed, 3, Reason}, gen_driver_proto:decode(term_to_binary({failed, 3, Reason})))
      || Reason <- Never ++ Perhaps]

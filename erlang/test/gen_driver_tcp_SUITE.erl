@@ -184,7 +184,7 @@ unknown_and_repeated_ids_are_ignored(Config) ->
 
 service_word_and_driver_word(Config) ->
     {Client, Conn} = connected(Config),
-    Safe = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined],
+    Safe = [overloaded, expired, cancelled, draining, unavailable, not_run, bad_request, quarantined, forbidden],
     Run = [crashed, interrupted, timeout, bad_reply],
     [begin
          {plain, Answer} = {plain, answered(plain(Client, {port, 1}), fun(Id) -> {failed, Id, Reason} end, Conn)},

@@ -6,7 +6,15 @@ from __future__ import annotations
 from typing import Final, Literal, get_args
 
 NotRun = Literal[
-    "overloaded", "expired", "cancelled", "draining", "unavailable", "not_run", "bad_request", "quarantined"
+    "overloaded",
+    "expired",
+    "cancelled",
+    "draining",
+    "unavailable",
+    "not_run",
+    "bad_request",
+    "quarantined",
+    "forbidden",
 ]
 MayHaveRun = Literal["crashed", "interrupted", "timeout", "bad_reply", "undecodable", "disconnected"]
 FailedReason = NotRun | MayHaveRun

@@ -88,22 +88,26 @@ conn_hear(const struct conn *c, int fd, int operation)
 }
 
 const char *
-conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len)
+conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len,
+    struct allowed *allowed)
 {
 	struct conn *c = conns.stopping ? NULL : free_slot();
 
 	if (c == NULL) {
 		close(fd);
+		free(allowed);
 		return conns.stopping ? "stopping" : "too_many";
 	}
 	if ((c->peer = strdup(peer)) == NULL || conn_hear(c, fd, EPOLL_CTL_ADD) != 0) {
 		free(c->peer);
 		c->peer = NULL;
 		close(fd);
+		free(allowed);
 		return "too_many";
 	}
 	c->state = CONN_OPEN;
 	c->number = number;
+	c->allowed = allowed;
 	c->reason = "peer_closed";
 	conns.open++;
 	pthread_mutex_lock(&c->lock);
@@ -226,8 +230,10 @@ conn_free(struct conn *c)
 		conns.timed--;
 	free(c->stash);
 	free(c->peer);
+	free(c->allowed);
 	c->stash = NULL;
 	c->peer = NULL;
+	c->allowed = NULL;
 	c->stash_len = c->stash_room = 0;
 	c->state = CONN_FREE;
 	c->readable = c->ending = c->hup = c->eof = c->starved = c->held = c->checking = false;

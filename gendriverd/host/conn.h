@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "allowed.h"
 #include "etf.h"
 #include "gd_term.h"
 #include "ids.h"
@@ -81,6 +82,7 @@ struct conn {
 	bool checking;
 	uint64_t number;		/* the daemon's name for it */
 	char *peer;			/* for the log */
+	struct allowed *allowed;	/* the commands it may ask for; NULL: all */
 	uint64_t calls_read, casts_read, bytes_in;
 };
 
@@ -93,8 +95,9 @@ struct conns_hooks {
 int conns_init(const struct start *start, const struct driver *driver, struct pool *pool, int epoll,
     struct conns_hooks hooks);
 
-/* Loop. Takes fd, and sends `welcome` first. NULL, or why not (fd is closed). */
-const char *conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len);
+/* Loop. Takes fd and allowed, and sends `welcome` first. NULL, or why not (fd is closed). */
+const char *conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_t len,
+    struct allowed *allowed);
 /* Have epoll tell of fd, which is c's (EPOLL_CTL_ADD: loop), or of more (EPOLL_CTL_MOD: c->lock held). As epoll_ctl. */
 int conn_hear(const struct conn *c, int fd, int operation);
 /* Loop. What epoll said. `token` is the event's. */

@@ -211,26 +211,53 @@ refuse_call(struct conn *c, uint32_t id, const char *reason)
 	return ENDED;
 }
 
-/* A cast that is not run: nobody hears of it, so it is logged, now and then. */
+/* Casts that are not run for one reason. Loop. */
+struct dropped {
+	const char *event;
+	uint64_t casts;		/* since they were last logged */
+	uint64_t said_at;	/* ns */
+};
+
+/* Nobody hears of it, so it is logged, now and then. */
 static void
-drop_cast(int cmd)
+drop_cast(struct dropped *d, const struct conn *c, int cmd)
 {
-	static uint64_t dropped, said_at;	/* loop; ns */
 	uint64_t now = now_ns();
 
-	dropped++;
-	if (said_at != 0 && now - said_at < 1000000000)
+	d->casts++;
+	if (d->said_at != 0 && now - d->said_at < 1000000000)
 		return;
-	const struct log_number numbers[] = { { "command", (uint64_t)cmd }, { "casts", dropped } };
-	log_numbers(GD_WARNING, "cast_quarantined", numbers, 2);
-	said_at = now;
-	dropped = 0;
+	const struct log_number numbers[] = {
+		{ "command", (uint64_t)cmd }, { "conn", c->number }, { "casts", d->casts },
+	};
+	log_numbers(GD_WARNING, d->event, numbers, 3);
+	d->said_at = now;
+	d->casts = 0;
+}
+
+/* The word for a request that is not to run here, or NULL. */
+static const char *
+barred(const struct conn *c, const struct envelope *e)
+{
+	if (!allowed_has(c->allowed, e->cmd))
+		return "forbidden";
+	return quarantine_holds(e->cmd, e->params, e->params_len) ? "quarantined" : NULL;
+}
+
+static void
+bar_cast(const struct conn *c, const struct envelope *e)
+{
+	static struct dropped forbidden = { .event = "cast_forbidden" };
+	static struct dropped quarantined = { .event = "cast_quarantined" };
+
+	drop_cast(allowed_has(c->allowed, e->cmd) ? &quarantined : &forbidden, c, e->cmd);
 }
 
 static enum taken
 take_message(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
 {
 	struct envelope e;
+	const char *reason;
 	int code = envelope_parse(&c->check, frame, len, &e);
 
 	if (code == ENV_BAD_REQUEST)
@@ -241,12 +268,12 @@ take_message(struct conn *c, const unsigned char *frame, size_t len, struct queu
 	}
 	switch (e.kind) {
 	case ENV_CALL:
-		if (quarantine_holds(e.cmd, e.params, e.params_len))
-			return refuse_call(c, e.id, "quarantined");
+		if ((reason = barred(c, &e)) != NULL)
+			return refuse_call(c, e.id, reason);
 		return take_call(c, frame, len, &e, batch);
 	case ENV_CAST:
-		if (quarantine_holds(e.cmd, e.params, e.params_len)) {
-			drop_cast(e.cmd);
+		if (barred(c, &e) != NULL) {
+			bar_cast(c, &e);
 			return TAKEN;
 		}
 		return take_cast(c, frame, len, &e, batch);

@@ -179,7 +179,8 @@ get_conn(gd_in *in, struct control_message *m)
 	size_t len;
 
 	if (gd_get_u64(in, &m->number) != 0 || gd_get_binary(in, &peer, &len) != 0
-	    || gd_get_binary(in, &m->welcome, &m->welcome_len) != 0)
+	    || gd_get_binary(in, &m->welcome, &m->welcome_len) != 0
+	    || allowed_read(in, &m->allowed) != 0)
 		return -1;
 	snprintf(m->peer, sizeof(m->peer), "%.*s", (int)len, (const char *)peer);
 	return 0;
@@ -216,7 +217,7 @@ control_receive(struct control_message *m)
 		return false;
 	if (n < 0 || !open_message(&in, (size_t)n, &arity))
 		return true;
-	if (gd_get_atom_is(&in, "conn") == 0 && arity == 4 && get_conn(&in, m) == 0)
+	if (gd_get_atom_is(&in, "conn") == 0 && arity == 5 && get_conn(&in, m) == 0)
 		m->kind = CONTROL_CONN;
 	else if (gd_get_atom_is(&in, "drain") == 0 && arity == 2 && get_u32(&in, &m->ms) == 0)
 		m->kind = CONTROL_DRAIN;

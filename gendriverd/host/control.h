@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "allowed.h"
 #include "gd_term.h"
 #include "quarantine.h"
 #include "start.h"
@@ -33,6 +34,7 @@ struct control_message {
 	char peer[128];		/* conn: cut to fit */
 	const void *welcome;	/* conn: valid until the next receive */
 	size_t welcome_len;
+	struct allowed *allowed;	/* conn: the receiver's to free; NULL: all */
 };
 
 /* Block until the start message, and the recorder's descriptor with it. 0, or -1 and why. */

@@ -153,7 +153,9 @@ adopt(struct control_message *m)
 	gd_out out;
 
 	if (m->fd >= 0)
-		refused = conn_adopt(m->fd, m->number, m->peer, m->welcome, m->welcome_len);
+		refused = conn_adopt(m->fd, m->number, m->peer, m->welcome, m->welcome_len, m->allowed);
+	else
+		free(m->allowed);
 	m->fd = -1;
 	if (refused == NULL) {
 		say_number("adopted", m->number);

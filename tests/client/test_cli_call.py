@@ -80,7 +80,8 @@ async def test_an_error_of_the_driver_is_printed_and_ends_with_1(
 
 
 @pytest.mark.parametrize(
-    ("reason", "code"), [("overloaded", 75), ("not_run", 75), ("crashed", 70), ("timeout", 70), ("quarantined", 70)]
+    ("reason", "code"),
+    [("overloaded", 75), ("not_run", 75), ("crashed", 70), ("timeout", 70), ("quarantined", 70), ("forbidden", 70)],
 )
 async def test_the_services_word_is_75_when_it_can_be_tried_again(
     nursery: trio.Nursery, capsys: pytest.CaptureFixture[str], reason: str, code: int

@@ -175,7 +175,17 @@ def test_no_bytes_raise_anything_but_a_protocol_error(data: bytes, framed: bool)
 
 
 def test_the_closed_set_is_docs_protocols() -> None:
-    never = {"overloaded", "expired", "cancelled", "draining", "unavailable", "not_run", "bad_request", "quarantined"}
+    never = {
+        "overloaded",
+        "expired",
+        "cancelled",
+        "draining",
+        "unavailable",
+        "not_run",
+        "bad_request",
+        "quarantined",
+        "forbidden",
+    }
     maybe = {"crashed", "interrupted", "timeout", "bad_reply", "undecodable", "disconnected"}
     assert never == NOT_RUN
     assert never | maybe == set(REASONS)

@@ -74,7 +74,7 @@ def serve(number: int, client: socket.socket, welcome: bytes) -> None:
 
 
 def adopt(message: Any, fds: list[int], behave: str, generation: int) -> None:
-    _, number, _, welcome = message
+    _, number, _, welcome, _ = message
     if behave == "die_once" and generation == 1:
         os._exit(7)
     if behave == "mute":

@@ -22,6 +22,8 @@ from gendriverd.recorder import Recorder
 
 DEADLINE = 30.0  # seconds: for what must happen; only a failure waits so long
 
+ALL = Atom("all")  # commands
+
 LIMITS: dict[str, int] = {
     "frame": 16 << 20,
     "depth": 128,
@@ -214,24 +216,27 @@ class HostProcess:
         result: dict[Any, Any] = message[1]
         return result
 
-    def connect(self, *, tcp: bool = False, kept: bool = False) -> Peer:
-        """A connection whose welcome has been read. `kept`: in `self.kept` is its other end, as in a daemon."""
-        peer = self._offer(tcp, kept)
+    def connect(self, *, tcp: bool = False, kept: bool = False, allowed: Any = ALL) -> Peer:
+        """A connection whose welcome has been read. `kept`: in `self.kept` is its other end, as in a daemon.
+        `allowed`: the commands that it may ask for.
+        """
+        peer = self.offer(tcp=tcp, kept=kept, allowed=allowed)
         assert self.hear("adopted") == (Atom("adopted"), self._conns)
         assert peer.receive() == (Atom("welcome"), 1, {})
         return peer
 
     def refusal(self) -> str:
         """Offer a connection that is refused: why."""
-        self._offer(tcp=False)
+        self.offer()
         tag, number, reason = self.hear("refused")
         assert (tag, number) == ("refused", self._conns)
         return str(reason)
 
-    def _offer(self, tcp: bool, kept: bool = False) -> Peer:
+    def offer(self, *, tcp: bool = False, kept: bool = False, allowed: Any = ALL) -> Peer:
+        """One that is passed, whatever becomes of it."""
         outer, inner = _tcp_pair() if tcp else socket.socketpair()
         self._conns += 1
-        message = (Atom("conn"), self._conns, b"test", etf.frame((Atom("welcome"), 1, {})))
+        message = (Atom("conn"), self._conns, b"test", etf.frame((Atom("welcome"), 1, {})), allowed)
         self.control.sendmsg(
             [etf.encode(message)],
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [inner.fileno()]))],

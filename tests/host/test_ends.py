@@ -178,7 +178,7 @@ def test_more_connections_than_allowed_are_refused(host: HostFactory) -> None:
 
 def test_a_message_without_its_descriptor_is_refused(host: HostFactory) -> None:
     process = host("echo")
-    process.tell(Atom("conn"), 9, b"peer", b"welcome")
+    process.tell(Atom("conn"), 9, b"peer", b"welcome", Atom("all"))
     assert process.hear("refused") == (Atom("refused"), 9, Atom("no_descriptor"))
 
 

@@ -19,7 +19,7 @@
 -type options() :: #{timeout => 0..16#ffffffff, key => 0..16#ffffffff, trace => binary(), parts => 1..16#ffffffff}.
 
 -type not_run() :: overloaded | expired | cancelled | draining | unavailable | not_run
-                 | bad_request | quarantined.
+                 | bad_request | quarantined | forbidden.
 -type may_have_run() :: crashed | interrupted | timeout | bad_reply | undecodable | disconnected.
 -type failed_reason() :: not_run() | may_have_run().
 
@@ -172,6 +172,7 @@ failed_reason(<<"unavailable">>) -> unavailable;
 failed_reason(<<"not_run">>) -> not_run;
 failed_reason(<<"bad_request">>) -> bad_request;
 failed_reason(<<"quarantined">>) -> quarantined;
+failed_reason(<<"forbidden">>) -> forbidden;
 failed_reason(<<"crashed">>) -> crashed;
 failed_reason(<<"interrupted">>) -> interrupted;
 failed_reason(<<"timeout">>) -> timeout;
@@ -259,6 +260,7 @@ retryable(unavailable) -> true;
 retryable(not_run) -> true;
 retryable(bad_request) -> true;
 retryable(quarantined) -> true;
+retryable(forbidden) -> true;
 retryable(Reason) when is_atom(Reason) -> false.
 
 %% @doc What the calls are told that have no answer when the host says goodbye: all it had taken by

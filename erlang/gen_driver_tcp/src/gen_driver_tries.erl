@@ -96,11 +96,12 @@ left(#tries{until = infinity}) -> infinity;
 left(#tries{until = Until}) -> max(0, Until - now_ms()).
 
 %% @doc Whether a call that failed so is worth making again elsewhere. All of these never started; of those
-%% that did not either, a bad request stays one, a request that kills hosts is to kill no more, and the
-%% caller's will and time are the same everywhere.
+%% that did not either, a bad request stays one, a request that kills hosts is to kill no more, the key is the
+%% same everywhere, and so are the caller's will and time.
 -spec again(gen_driver_proto:failed_reason()) -> boolean().
 again(bad_request) -> false;
 again(quarantined) -> false;
+again(forbidden) -> false;
 again(cancelled) -> false;
 again(expired) -> false;
 again(Reason) -> gen_driver_proto:retryable(Reason).

@@ -30,6 +30,7 @@ defmodule GenDriver.Error do
     not_run: "the driver's host died first",
     bad_request: "its command or params are not taken",
     quarantined: "it has killed its host before",
+    forbidden: "the key does not allow its command",
     crashed: "the driver crashed in it",
     interrupted: "the driver's host died before its answer was out",
     timeout: "there was no answer in time",
