@@ -20,6 +20,7 @@ from gendriverd.listener import Listener, credentials, open_unix
 from gendriverd.log import Log
 from gendriverd.quantities import Address
 from gendriverd.schema import DEFAULT_ADMIN
+from gendriverd.sources import Peer
 
 MODE = 0o600
 QUESTION_MAX = 64 * 1024  # bytes, with its line's end
@@ -64,20 +65,21 @@ class Admin:
         self._log = log
         self._peers = 0
 
-    async def serve(self, client: Socket, peer: str) -> None:
+    async def serve(self, client: Socket, peer: Peer) -> None:
         """One connection, until it is closed. Never raises."""
+        name = peer.name
         try:
             with client:
                 refusal = self._refusal(client)
                 if refusal is not None:
-                    self._log.warning("admin_refused", peer=peer, reason=refusal)
+                    self._log.warning("admin_refused", peer=name, reason=refusal)
                     await client.send(encoded({"error": refusal}))  # a new socket has room for a sentence
                 else:
-                    await self._serve(client, peer)
+                    await self._serve(client, name)
         except OSError as error:
-            self._log.debug("admin_peer_gone", peer=peer, reason=str(error))
+            self._log.debug("admin_peer_gone", peer=name, reason=str(error))
         except Exception:  # noqa: BLE001 (one peer is no reason to end the daemon)
-            self._log.exception("admin_error", peer=peer)
+            self._log.exception("admin_error", peer=name)
 
     def _refusal(self, client: Socket) -> str | None:
         _, uid = credentials(client)

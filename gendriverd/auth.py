@@ -2,15 +2,17 @@
 """Proofs that both ends of a handshake know one key: HMAC-SHA-256 over its frames (docs/protocol.md). No I/O.
 
 Each end's proof covers the other's fresh nonce, and begins with a label of its own: neither an old one nor the other
-end's can stand for it. A key that nobody knows costs the same work as a wrong one, so that time tells nothing.
+end's can stand for it. A key that nobody knows costs the same work as a wrong one, so that time tells nothing. What a
+key or a certificate opens is a Grant.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from gendriverd import etf
 from gendriverd.errors import HandshakeRefused
@@ -64,9 +66,40 @@ def parse_proof(data: bytes) -> bytes:
     return b""
 
 
+Commands: TypeAlias = frozenset[str | int] | None  # that may be asked for, by name or number; None: all
+
+
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a name of [keys] opens, and the secrets and certificates that are good for it."""
+
+    name: str
+    keys: tuple[Key, ...] = ()  # any of them will do: so secrets are changed
+    certificates: frozenset[str] = frozenset()
+    commands: Commands = None
+    instances: Mapping[str, Commands] | None = None  # these alone, and the commands of each; None: all, with `commands`
+
+    def opens(self, instance: str) -> bool:
+        return self.instances is None or instance in self.instances
+
+    def allowed(self, instance: str) -> Commands:
+        return self.commands if self.instances is None else self.instances.get(instance, frozenset())
+
+
+@dataclass(frozen=True)
 class Admitted:
-    """A client that has proved its key, and what is said next."""
+    """A client that may have what `grant` opens; it had nothing to prove here."""
+
+    grant: Grant
+
+    def answer(self, welcome: bytes) -> bytes:
+        """What is said next."""
+        return welcome
+
+
+@dataclass(frozen=True)
+class Proved(Admitted):
+    """One that has proved a key."""
 
     key: Key
     greeting: bytes
@@ -74,40 +107,46 @@ class Admitted:
     proof: bytes
 
     def answer(self, welcome: bytes) -> bytes:
-        """The welcome, and our proof behind it."""
+        """The welcome, and our proof, by the same key, behind it."""
         mac = server_mac(self.key.secret, self.greeting, self.hello, self.proof, welcome)
         return welcome + proof_frame(mac)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A key, and the instances that it opens; None: all."""
-
-    key: Key
-    instances: frozenset[str] | None = None
-
-    def opens(self, instance: str) -> bool:
-        return self.instances is None or instance in self.instances
+ANYBODY = Admitted(Grant(""))  # where nothing is asked for
 
 
 class Keyring:
-    """The keys that a daemon takes."""
+    """The names that a daemon takes. A certificate is of one of them at most."""
 
     def __init__(self, grants: Iterable[Grant]) -> None:
-        self._grants = {grant.key.name: grant for grant in grants}
-        self._nobodys = Grant(Key("nobody", os.urandom(SECRET_MIN)), frozenset())
+        self._grants = {grant.name: grant for grant in grants}
+        self._certified = {name: grant for grant in self._grants.values() for name in grant.certificates}
+        self._nobodys = Key("nobody", os.urandom(SECRET_MIN))
+        self._tries = max([1, *(len(grant.keys) for grant in self._grants.values())])
 
     def knows(self, name: str) -> bool:
         return name in self._grants
 
-    def admit(self, name: str, instance: str, greeting: bytes, hello: bytes, proof: bytes) -> Admitted:
+    def of_certificate(self, names: Iterable[str]) -> Grant | None:
+        """What a verified certificate opens: by the first of its names (subject CN, SAN DNS or URI) that is known."""
+        return next((self._certified[name] for name in names if name in self._certified), None)
+
+    def admit(self, name: str, instance: str, greeting: bytes, hello: bytes, proof: bytes) -> Proved:
         """Whole frames. Raises HandshakeRefused, the same to the client whatever is wrong."""
-        grant = self._grants.get(name, self._nobodys)
-        right = hmac.compare_digest(client_mac(grant.key.secret, greeting, hello), parse_proof(proof[4:]))
-        if grant is self._nobodys:
+        grant = self._grants.get(name)
+        key = self._proved(() if grant is None else grant.keys, greeting, hello, parse_proof(proof[4:]))
+        if grant is None:
             raise HandshakeRefused("auth", "unknown key")
-        if not right:
+        if key is None:
             raise HandshakeRefused("auth", "wrong proof")
         if not grant.opens(instance):
             raise HandshakeRefused("auth", "a key that does not open this instance")
-        return Admitted(grant.key, greeting, hello, proof)
+        return Proved(grant, key, greeting, hello, proof)
+
+    def _proved(self, keys: tuple[Key, ...], greeting: bytes, hello: bytes, mac: bytes) -> Key | None:
+        """The one that `mac` is of. As many codes are made for every name, and all of them whichever is right."""
+        right: Key | None = None
+        for key in (*keys, *(self._nobodys for _ in range(self._tries - len(keys)))):
+            if hmac.compare_digest(client_mac(key.secret, greeting, hello), mac) and key is not self._nobodys:
+                right = key
+        return right

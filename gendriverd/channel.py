@@ -54,9 +54,10 @@ class Channel:
             except (OSError, trio.ClosedResourceError) as error:
                 raise HostGone(_why(error)) from error
 
-    async def send_conn(self, conn: int, peer: str, welcome: bytes, client: int) -> None:
-        name = peer.encode("utf-8", "backslashreplace")
-        await self.send(Atom("conn"), conn, name, welcome, Atom("all"), passed=client)
+    async def send_conn(self, conn: int, peer: str, welcome: bytes, allowed: list[int] | None, client: int) -> None:
+        """`allowed`: the commands that it may ask for; None: all."""
+        commands = Atom("all") if allowed is None else list[Term](allowed)
+        await self.send(Atom("conn"), conn, peer.encode("utf-8", "backslashreplace"), welcome, commands, passed=client)
 
     async def receive(self) -> Message:
         """The next message. Raises HostGone at the end, BadMessage for anything that is none."""

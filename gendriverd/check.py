@@ -10,7 +10,9 @@ import trio
 
 from gendriverd.errors import ExitCode
 from gendriverd.instance import Instance
+from gendriverd.keys import grant_of
 from gendriverd.log import clean_text, configure, get_log
+from gendriverd.permissions import complaint
 from gendriverd.schema import Config, InstanceConfig
 
 AT_ONCE = 8
@@ -47,18 +49,21 @@ async def _check(name: str, settings: InstanceConfig, config: Config) -> tuple[s
     instance = Instance(name, alone, config.daemon, get_log(), _never)
     async with trio.open_nursery() as nursery:
         await nursery.start(instance.run)
-        verdict = await _first_verdict(instance)
+        verdict = await _first_verdict(name, instance, config)
         instance.stop()
     return verdict
 
 
-async def _first_verdict(instance: Instance) -> tuple[str, bool]:
+async def _first_verdict(name: str, instance: Instance, config: Config) -> tuple[str, bool]:
     """Ready, refused, or how its first host died."""
     while not instance.tried:
         await instance.wait_changed()
     ready = instance.ready
     if ready is None:
         return instance.trouble or "did not start", False
+    for key_name, key in config.keys.items():
+        if (problem := complaint(grant_of(key_name, key, ()), name, ready.commands)) is not None:
+            return problem, False
     kind = f"interface {ready.abi}" if ready.abi else "written for the original interface"
     commands = f", commands {', '.join(sorted(ready.commands))}" if ready.commands else ""
     return f"driver {instance.config.driver}: ready, {instance.config.threads} threads, {kind}{commands}", True

@@ -301,9 +301,12 @@ def _check(options: argparse.Namespace) -> int:
     from gendriverd.check import check_drivers
     from gendriverd.config import load
     from gendriverd.keys import Keys
+    from gendriverd.users import owner_numbers, user_numbers
 
     config = load(options.config, overrides(options, os.environ))
     Keys(options.config.absolute().parent, os.environ).read(config)
+    user_numbers(config.daemon.unix_users)
+    owner_numbers(config.daemon.unix_owner)
     return check_drivers(config)
 
 

@@ -119,7 +119,7 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
         return instance.model_copy(update={"driver": absolute(instance.driver), "sandbox": sandbox})
 
     instances = {name: each(instance) for name, instance in config.instances.items()}
-    keys = {name: key.model_copy(update={"file": absolute(key.file)}) for name, key in config.keys.items()}
+    keys = {name: key.model_copy(update={"file": tuple(map(absolute, key.file))}) for name, key in config.keys.items()}
     paths = {
         "driver_path": tuple(map(beneath, config.daemon.driver_path)),
         "host": absolute(config.daemon.host),
@@ -177,16 +177,34 @@ def _about_keys(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Keys that are not asked for would leave a daemon open that seems not to be."""
     if config.daemon.auth == "hmac" and not config.keys:
         yield ("daemon", "auth"), '[daemon] auth = "hmac" needs keys: [keys.NAME] with file = "PATH"'
+    yield from _about_certificates(config)
     if config.daemon.auth == "none" and config.keys:
         problem = '[keys] are not asked for: [daemon] auth = "none" lets everybody in; "hmac" asks for them'
         yield ("keys", next(iter(config.keys))), problem
     for name, key in config.keys.items():
-        for instance in key.instances or ():
+        table = key.commands if isinstance(key.commands, dict) else {}
+        for setting, instance in [*(("instances", i) for i in key.instances or ()), *(("commands", i) for i in table)]:
             if instance not in config.instances:
                 near = difflib.get_close_matches(instance, config.instances, n=1, cutoff=0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
-                problem = f"[keys.{name}] instances names {instance!r}, and there is no such instance{hint}"
-                yield ("keys", name, "instances"), problem
+                problem = f"[keys.{name}] {setting} names {instance!r}, and there is no such instance{hint}"
+                yield ("keys", name, setting), problem
+        if isinstance(key.commands, dict) and key.instances is not None and set(key.instances) != set(table):
+            odd = min(set(key.instances) ^ set(table))
+            problem = f"[keys.{name}] commands is a table, so it names what instances does: one of them lacks {odd!r}"
+            yield ("keys", name, "commands"), problem
+
+
+def _about_certificates(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    owners: dict[str, str] = {}
+    for name, key in config.keys.items():
+        if not key.file and not key.certificates:
+            yield ("keys", name), f"[keys.{name}] needs a setting 'file', or 'certificates'"
+        for certificate in key.certificates:
+            owner = owners.setdefault(certificate, name)
+            if owner != name:
+                problem = f"[keys.{name}] certificates names {certificate!r}, which is of [keys.{owner}] already"
+                yield ("keys", name, "certificates"), problem
 
 
 def _key_path(error: ErrorDetails) -> KeyPath:

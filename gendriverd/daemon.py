@@ -24,6 +24,7 @@ from gendriverd.reload import Reloads
 from gendriverd.schema import Config
 from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
 from gendriverd.supervisor import Supervisor
+from gendriverd.users import user_numbers
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP does not stop, but must not kill either
 MARGIN = 10.0  # seconds beyond drain and stop limits until the daemon leaves whatever happens
@@ -50,8 +51,9 @@ class Daemon:
         self._turned_away = trio.Event()  # those who were not handed over when the stop came
         keys = Keys(path.absolute().parent, environ)
         keys.ring = keys.read(config)
-        self._handshakes = Handshakes(self._supervisor, config.daemon, keys, log)
-        self._reloads = Reloads(config, path, load, keys, self._supervisor, log)
+        users = user_numbers(config.daemon.unix_users)
+        self._handshakes = Handshakes(self._supervisor, config.daemon, users, keys, log)
+        self._reloads = Reloads(config, path, load, keys, self._handshakes, self._supervisor, log)
         self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:

@@ -3,12 +3,14 @@
 
 Hello and proof are read exactly, 4 then n bytes, so that pipelined requests stay in the socket. A client that is not
 let in hears why in a last frame, and that frame arrives: it is sent, the sending side shut down, the rest read away,
-then closed. With keys nothing is said of instances before the client has proved that it knows one.
+then closed. With keys nothing is said of instances before the client has proved that it knows one. Who may begin one at
+all is admission.py's to say.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import socket
 from collections import Counter
 from typing import NamedTuple, NoReturn
@@ -16,7 +18,8 @@ from typing import NamedTuple, NoReturn
 import trio
 
 from gendriverd import PROTOCOL, __version__, etf
-from gendriverd.auth import NONCE, PROOF_MAX, Admitted, Keyring
+from gendriverd.admission import Admission, Bounds, Verdict
+from gendriverd.auth import ANYBODY, NONCE, PROOF_MAX, Admitted, Keyring
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
@@ -27,6 +30,7 @@ from gendriverd.lifetime import Lifetime
 from gendriverd.log import LineBudget, Log
 from gendriverd.messages import Ready
 from gendriverd.schema import DaemonConfig
+from gendriverd.sources import Peer
 from gendriverd.supervisor import Supervisor
 
 HELLO_MAX = 4096
@@ -90,18 +94,24 @@ def _text(name: object) -> str:
     return name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else ""
 
 
+Certified = tuple[str, ...] | None  # the names in a client's verified certificate; None: it has shown none
+
+
 class Handshakes:
     """At most `handshake_pending` that have not said hello, and for each instance as many that wait for it; as many
-    again are told that it is busy; the rest is closed at once.
+    again are told that it is busy; the rest is closed at once. `users`: who may connect on unix sockets; None: all.
     """
 
-    def __init__(self, supervisor: Supervisor, config: DaemonConfig, keys: Keys, log: Log) -> None:
+    def __init__(
+        self, supervisor: Supervisor, config: DaemonConfig, users: frozenset[int] | None, keys: Keys, log: Log
+    ) -> None:
         self._supervisor = supervisor
         self._config = config
+        self._users = users
+        self._admission = Admission(Bounds.of(config), random.SystemRandom().random)
         self._keys = keys
         self._log = log
         self._serving = 0
-        self._pending = 0  # of those: have not said hello
         self._waiting_for: Counter[str] = Counter()  # the others, by instance
         self._stopping = False
         self._waiting: set[trio.CancelScope] = set()
@@ -118,24 +128,34 @@ class Handshakes:
             with trio.move_on_after(LINGER):
                 await self._idle.wait()
 
-    async def serve(self, client: Socket, peer: str) -> None:
-        """One client, from accept to hand-over or refusal; closes our copy of its socket. Never raises."""
+    def configure(self, config: DaemonConfig, users: frozenset[int] | None) -> None:
+        """For those who come from now on."""
+        self._config, self._users = config, users
+        self._admission.bounds = Bounds.of(config)
+
+    async def serve(self, client: Socket, peer: Peer, certified: Certified = None) -> None:
+        """One client, from accept to hand-over or refusal; closes our copy of its socket. Never raises.
+
+        `certified`: who it is was proved below us; then it owes no proof here, and is refused where no key has one of
+        these names.
+        """
         try:
             with client:
-                if self._pending < self._config.handshake_pending:
-                    await self._admit(client, peer)
-                elif self._turned_away < self._config.handshake_pending:
-                    await self._turn_away(client, peer)
+                match self._admission.enter(peer.source, trio.current_time()):
+                    case Verdict.COME_IN:
+                        await self._admit(client, peer, certified)
+                    case Verdict.BUSY if self._turned_away < self._config.handshake_pending:
+                        await self._turn_away(client, peer)
         except (ClientGone, OSError) as error:
-            self._log.debug("client_gone", peer=peer, reason=str(error))
+            self._log.debug("client_gone", peer=peer.name, reason=str(error))
         except Exception:  # noqa: BLE001 (one client is no reason to end the daemon)
-            self._log.exception("handshake_error", peer=peer)
+            self._log.exception("handshake_error", peer=peer.name)
 
-    async def _admit(self, client: Socket, peer: str) -> None:
+    async def _admit(self, client: Socket, peer: Peer, certified: Certified) -> None:
         self._serving += 1
-        about = {"peer": peer}
+        about = {"peer": peer.name}
         try:
-            await self._shake(client, about)
+            await self._shake(client, peer, certified, about)
         except HandshakeRefused as refusal:
             self._log_refusal(about, refusal.reason, refusal.why)
             await say_last(client, refused(refusal.reason))
@@ -144,21 +164,21 @@ class Handshakes:
             if self._stopping and not self._serving:
                 self._idle.set()
 
-    async def _turn_away(self, client: Socket, peer: str) -> None:
+    async def _turn_away(self, client: Socket, peer: Peer) -> None:
         self._turned_away += 1
         try:
-            self._log_refusal({"peer": peer}, "busy")
+            self._log_refusal({"peer": peer.name}, "busy")
             await say_last(client, greeting(self._auth()) + refused("busy"))
         finally:
             self._turned_away -= 1
 
-    async def _shake(self, client: Socket, about: dict[str, str]) -> None:
+    async def _shake(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> None:
         """Adds to `about`, which is for the log, what the client says of itself."""
         late = "bad_hello"
         with trio.move_on_after(self._config.handshake_timeout) as scope:
             self._waiting.add(scope)
             try:
-                admitted = await self._hear(client, about)
+                admitted = await self._hear(client, peer, certified, about)
                 instance = self._supervisor.find(about["instance"])
                 late = "unavailable"
                 await self._wait_in_line(instance, client, admitted, about)
@@ -170,18 +190,49 @@ class Handshakes:
     def _auth(self) -> str:
         return "none" if self._keys.ring is None else "hmac"
 
-    async def _hear(self, client: Socket, about: dict[str, str]) -> Admitted | None:
-        """Greet it; what it asks for goes into `about`. None: nothing was to be proved."""
-        self._pending += 1
+    async def _hear(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> Admitted:
+        """Greet it and let it prove what it has to; whatever ends this otherwise counts against its source."""
+        admitted: Admitted | None = None
         try:
-            ring, greeted = self._keys.ring, greeting(self._auth())
-            await send_all(client, greeted)
-            said = await read_frame(client)
-            hello = parse_hello(said[4:])
-            about["instance"] = hello.instance
-            return None if ring is None else await self._prove(ring, greeted, said, hello, client, about)
+            admitted = await self._greet(client, peer, certified, about)
+            return admitted
         finally:
-            self._pending -= 1
+            self._admission.leave(peer.source)
+            if admitted is not None:
+                self._admission.succeeded(peer.source)
+            elif not self._stopping:
+                self._blame(peer)
+
+    def _blame(self, peer: Peer) -> None:
+        penalty = self._admission.failed(peer.source, trio.current_time())
+        if penalty is not None:
+            self._log.warning("source_penalised", **penalty._asdict())
+
+    async def _greet(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> Admitted:
+        """What it asks for goes into `about`."""
+        ring = self._keys.ring
+        greeted = greeting("none" if certified is not None else self._auth())
+        await send_all(client, greeted)
+        if peer.user is not None and self._users is not None and peer.user not in self._users:
+            raise HandshakeRefused("auth", "a user who is not in unix_users")
+        said = await read_frame(client)
+        hello = parse_hello(said[4:])
+        about["instance"] = hello.instance
+        if ring is None:
+            return ANYBODY
+        if certified is not None:
+            return self._of_certificate(ring, certified, about)
+        return await self._prove(ring, greeted, said, hello, client, about)
+
+    def _of_certificate(self, ring: Keyring, names: tuple[str, ...], about: dict[str, str]) -> Admitted:
+        grant = ring.of_certificate(names)
+        if grant is None:
+            raise HandshakeRefused("auth", "a certificate of no key")
+        about["key"] = grant.name
+        if not grant.opens(about["instance"]):
+            raise HandshakeRefused("auth", "a key that does not open this instance")
+        self._log.info("client_authenticated", **about)
+        return Admitted(grant)
 
     async def _prove(
         self, ring: Keyring, greeted: bytes, said: bytes, hello: Hello, client: Socket, about: dict[str, str]
@@ -197,7 +248,7 @@ class Handshakes:
         return admitted
 
     async def _wait_in_line(
-        self, instance: Instance, client: Socket, admitted: Admitted | None, about: dict[str, str]
+        self, instance: Instance, client: Socket, admitted: Admitted, about: dict[str, str]
     ) -> None:
         """An instance that does not come up costs the others no place."""
         if self._waiting_for[instance.name] >= self._config.handshake_pending:
@@ -208,9 +259,7 @@ class Handshakes:
         finally:
             self._waiting_for[instance.name] -= 1
 
-    async def _hand_over(
-        self, instance: Instance, client: Socket, admitted: Admitted | None, about: dict[str, str]
-    ) -> None:
+    async def _hand_over(self, instance: Instance, client: Socket, admitted: Admitted, about: dict[str, str]) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
         asked: Lifetime | None = None
         while True:
@@ -222,15 +271,16 @@ class Handshakes:
                     raise
                 instance = successor  # a reload has put it in its place
                 continue
-            if life is asked or life.ready is None:
+            if life is asked or life.ready is None or life.permissions is None:
                 raise HandshakeRefused("unavailable")
             asked = life
             if life.welcome is None:
                 life.welcome = welcome(instance, life.generation, life.ready)
-            first = life.welcome if admitted is None else admitted.answer(life.welcome)
+            first = admitted.answer(life.welcome)
+            allowed = life.permissions.of(admitted.grant, instance.name)
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(about["peer"], first, client.fileno(), limit)
+                outcome = await life.offer(about["peer"], first, allowed, client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return

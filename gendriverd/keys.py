@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gendriverd.auth import Grant, Key, Keyring
+from gendriverd.auth import Commands, Grant, Key, Keyring
 from gendriverd.errors import ConfigError
 from gendriverd.key_file import OTHERS, OTHERS_OF_A_CREDENTIAL, read_key_file
-from gendriverd.schema import Config
+from gendriverd.schema import Config, KeyConfig
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's, LoadCredential=
 
@@ -26,19 +26,22 @@ class Keys:
         """What `config` says; it may block. Raises ConfigError, with a line for each file that will not do."""
         if config.daemon.auth == "none":
             return None
-        grants: list[Grant] = []
         problems: list[ConfigError] = []
-        for name, key in config.keys.items():
-            try:
-                secret = self._secret(key.file)
-            except ConfigError as error:
-                problems.append(ConfigError([f"[keys.{name}] {line}" for line in error.problems], error.exit_code))
-            else:
-                grants.append(Grant(Key(name, secret), None if key.instances is None else frozenset(key.instances)))
+        grants = [grant_of(name, key, self._secrets(name, key, problems)) for name, key in config.keys.items()]
         if problems:
             lines = [line for problem in problems for line in problem.problems]
             raise ConfigError(lines, problems[0].exit_code)
         return Keyring(grants)
+
+    def _secrets(self, name: str, key: KeyConfig, problems: list[ConfigError]) -> tuple[Key, ...]:
+        """Of all its files; what is wrong with one is added to `problems`."""
+        found: list[Key] = []
+        for file in key.file:
+            try:
+                found.append(Key(name, self._secret(file)))
+            except ConfigError as error:
+                problems.append(ConfigError([f"[keys.{name}] {line}" for line in error.problems], error.exit_code))
+        return tuple(found)
 
     def _secret(self, file: str) -> bytes:
         """A name without a / is a credential's, if there is one."""
@@ -46,3 +49,19 @@ class Keys:
         if directory and "/" not in file and (Path(directory) / file).exists():
             return read_key_file(Path(directory) / file, others=OTHERS_OF_A_CREDENTIAL)
         return read_key_file(self._directory / file, others=OTHERS)
+
+
+def grant_of(name: str, config: KeyConfig, keys: tuple[Key, ...]) -> Grant:
+    """A table of commands opens the instances that it names, and no others."""
+    said = config.commands
+    certificates = frozenset(config.certificates)
+    if isinstance(said, dict):
+        return Grant(name, keys, certificates, instances={each: _set(commands) for each, commands in said.items()})
+    commands = _set(said)
+    if config.instances is None:
+        return Grant(name, keys, certificates, commands)
+    return Grant(name, keys, certificates, instances=dict.fromkeys(config.instances, commands))
+
+
+def _set(commands: tuple[str | int, ...] | None) -> Commands:
+    return None if commands is None else frozenset(commands)

@@ -24,6 +24,7 @@ from gendriverd.etf import Atom
 from gendriverd.launch import Exit, Host
 from gendriverd.log import LEVELS, RESERVED, LineBudget, Log
 from gendriverd.messages import Adopted, Closed, Drained, LogLine, Message, Pong, Ready, Refuse, Refused
+from gendriverd.permissions import Numbers, Permissions
 from gendriverd.recorder import Record, Recorder, Untrusted
 from gendriverd.reports import modules
 from gendriverd.statistics import Statistics
@@ -68,6 +69,7 @@ class Lifetime:
         self.lines: deque[dict[str, object]] = deque(maxlen=LINES_KEPT)  # its last
         self.ready: Ready | None = None
         self.welcome: bytes | None = None  # the frame that its clients get first, once it is made
+        self.permissions: Permissions | None = None  # once it is ready
         self.ready_at = 0.0
         self.refusal: str | None = None
         self.charge: str | None = None  # why the daemon killed it
@@ -115,7 +117,7 @@ class Lifetime:
         finally:
             await self._bury()
 
-    async def offer(self, peer: str, welcome: bytes, client: int, limit: float) -> Handover:
+    async def offer(self, peer: str, welcome: bytes, allowed: Numbers, client: int, limit: float) -> Handover:
         """Pass a client's socket; the host has a copy of the descriptor afterwards, adopted or not."""
         try:
             connection = self._connections.add(peer, client)
@@ -123,7 +125,7 @@ class Lifetime:
             return Handover.TOO_MANY
         with trio.move_on_after(limit):
             try:
-                await self.host.channel.send_conn(connection.number, peer, welcome, client)
+                await self.host.channel.send_conn(connection.number, peer, welcome, allowed, client)
             except HostGone:
                 self._leaving = True
                 self._connections.withdraw(connection)
@@ -234,6 +236,7 @@ class Lifetime:
             self.refusal = message.text
             return
         self.ready = message
+        self.permissions = Permissions(message.commands, self._log)
         self.ready_at = trio.current_time()
         self.mapped = modules(self.host.maps)
         self._on_ready()

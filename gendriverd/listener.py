@@ -24,19 +24,25 @@ from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.log import Log
 from gendriverd.quantities import Address
 from gendriverd.schema import DaemonConfig
+from gendriverd.sources import Peer, of_address, of_nobody, of_user
+from gendriverd.users import owner_numbers
 
 BACKLOG = 1024
 PAUSE = 0.1  # seconds without accepting when there is no descriptor left
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
-Serve = Callable[[trio.socket.SocketType, str], Awaitable[None]]
+PROBES = 4  # of a peer that says nothing, in the second half of `keepalive`
+
+Serve = Callable[[trio.socket.SocketType, Peer], Awaitable[None]]
 
 
 class Listener:
     """A listening socket. `address` is where clients connect, with the real port."""
 
-    def __init__(self, sock: socket.socket, address: str, file: Path | None = None) -> None:
+    def __init__(self, sock: socket.socket, address: str, file: Path | None = None, keepalive: float = 0.0) -> None:
+        """`keepalive`: seconds until a TCP peer that is gone without a word is noticed."""
         sock.setblocking(False)
+        self._keepalive = keepalive
         self.address = address
         self._socket = trio.socket.from_stdlib_socket(sock)
         self._file = file
@@ -52,8 +58,8 @@ class Listener:
                     log.warning("accept_failed", address=self.address, reason=error.strerror)
                     await trio.sleep(PAUSE)
                 continue
-            _tune(client)
-            nursery.start_soon(serve, client, _peer_name(client, peer))
+            _tune(client, self._keepalive)
+            nursery.start_soon(serve, client, _peer(client, peer))
 
     def close(self) -> None:
         self._socket.close()
@@ -77,12 +83,12 @@ def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener
 def _configured(config: DaemonConfig) -> Iterator[Listener]:
     for address in config.listen:
         if address.path:
-            yield open_unix(address, config.unix_mode)
+            yield open_unix(address, config.unix_mode, config.unix_owner)
         else:
-            yield from _open_tcp(address, insecure=config.insecure)
+            yield from _open_tcp(address, config.keepalive, insecure=config.insecure)
 
 
-def _open_tcp(address: Address, *, insecure: bool) -> Iterator[Listener]:
+def _open_tcp(address: Address, keepalive: float, *, insecure: bool) -> Iterator[Listener]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -103,7 +109,7 @@ def _open_tcp(address: Address, *, insecure: bool) -> Iterator[Listener]:
         except OSError as error:
             sock.close()
             raise _listen_error(str(address), error) from error
-        yield Listener(sock, _tcp_name(sock))
+        yield Listener(sock, _tcp_name(sock), keepalive=keepalive)
 
 
 def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
@@ -116,9 +122,10 @@ def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
         )
 
 
-def open_unix(address: Address, mode: int) -> Listener:
-    """Raises ListenError; AddressTaken when somebody answers there."""
+def open_unix(address: Address, mode: int, owner: str = "") -> Listener:
+    """Raises ConfigError; ListenError, AddressTaken when somebody answers there."""
     path = Path(address.path)
+    user, group = owner_numbers(owner)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)  # nobody gets in between bind and chmod
     try:
@@ -126,6 +133,7 @@ def open_unix(address: Address, mode: int) -> Listener:
         with _alone_in(path.parent):
             _remove_stale(path)
             sock.bind(str(path))
+            _give(path, user, group, owner)
             path.chmod(mode)
             sock.listen(BACKLOG)
     except OSError as error:
@@ -137,6 +145,16 @@ def open_unix(address: Address, mode: int) -> Listener:
     finally:
         os.umask(mask)
     return Listener(sock, str(address), path)
+
+
+def _give(path: Path, user: int, group: int, owner: str) -> None:
+    try:
+        if owner:
+            os.chown(path, user, group)
+    except OSError as error:
+        path.unlink()
+        why = f"{error.strerror}; only root may give it to another user, and its owner to a group that it is in"
+        raise ListenError(f"cannot give unix:{path} to {owner}: {why}", ExitCode.NO_PERMISSION) from error
 
 
 @contextlib.contextmanager
@@ -192,7 +210,7 @@ def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
             yield Listener(sock, f"unix:{os.fsdecode(sock.getsockname())}")
         else:
             _check_exposure(str(sock.getsockname()[0]), _tcp_name(sock), insecure=config.insecure)
-            yield Listener(sock, _tcp_name(sock))
+            yield Listener(sock, _tcp_name(sock), keepalive=config.keepalive)
 
 
 def _listen_error(address: str, error: OSError) -> ListenError:
@@ -215,23 +233,28 @@ def _inode(file: Path | None) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if found else None
 
 
-def _tune(client: trio.socket.SocketType) -> None:
-    """Small frames go out at once, and a peer that vanished is noticed."""
+def _tune(client: trio.socket.SocketType, keepalive: float) -> None:
+    """Small frames go out at once, and a peer that vanished is noticed within this time: idle, by probes in its second
+    half; with bytes under way, when these are not taken.
+    """
     if client.family in {socket.AF_INET, socket.AF_INET6}:
         with contextlib.suppress(OSError):  # it may be gone already
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            idle = max(1, round(keepalive / 2))
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round((keepalive - idle) / PROBES)))
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(keepalive * 1000))
 
 
-def _peer_name(client: trio.socket.SocketType, peer: object) -> str:
-    """For the log: tcp 127.0.0.1:50112, or who is behind a unix socket."""
+def _peer(client: trio.socket.SocketType, peer: object) -> Peer:
     if isinstance(peer, tuple) and len(peer) >= 2:
-        return str(Address(str(peer[0]), int(peer[1]), ""))
+        return of_address(str(peer[0]), int(peer[1]))
     try:
-        pid, uid = credentials(client)
+        return of_user(*credentials(client))
     except OSError:
-        return "unix:"
-    return f"unix:pid={pid},uid={uid}"
+        return of_nobody()
 
 
 def credentials(client: trio.socket.SocketType) -> tuple[int, int]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import re
 from datetime import date, time
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+COMMANDS_MAX = 256  # of one key on one instance: a host has room for so many
+COMMAND_MAX = 2**30 - 1
 LONGEST = 7 * 24 * 3600.0  # the control channel counts in milliseconds of 32 bits
 SIZE_MAX = 1_000_000 << 30  # bytes
+
+
+Permitted: TypeAlias = tuple[str | int, ...] | dict[str, tuple[str | int, ...] | None]
 
 
 class Address(NamedTuple):
@@ -85,6 +90,38 @@ def _tcp(text: str) -> Address | None:
     if not parts.hostname or port is None or parts.path or parts.query or parts.username:
         return None
     return Address(parts.hostname, port, "")
+
+
+def user(value: object) -> object:
+    """A user's number may come as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def one_or_more(value: object) -> object:
+    """A text alone is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def commands(value: object) -> Permitted:
+    """Names and numbers for every instance; or a table with those, or "all", of each."""
+    if not isinstance(value, dict):
+        return _commands(value)
+    return {str(instance): None if each == "all" else _commands(each) for instance, each in value.items()}
+
+
+def _commands(value: object) -> tuple[str | int, ...]:
+    if isinstance(value, list) and len(value) <= COMMANDS_MAX and all(map(_is_command, value)):
+        return tuple(value)
+    raise ValueError(
+        f'must be a list of at most {COMMANDS_MAX} commands, names or numbers, such as ["sum", 3], or a table with such'
+        f' a list, or "all", for each instance, not {value!r:.80}'
+    )
+
+
+def _is_command(value: object) -> bool:
+    if isinstance(value, str):
+        return 0 < len(value.encode("utf-8", "surrogatepass")) <= 255
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= COMMAND_MAX
 
 
 def flatten(settings: object) -> dict[str, str]:

@@ -14,15 +14,15 @@ import trio
 
 from gendriverd.auth import Keyring
 from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
+from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.log import Log
 from gendriverd.schema import Config, DaemonConfig
 from gendriverd.supervisor import Outcome, Supervisor
+from gendriverd.users import user_numbers
 
 # Of [daemon]: what a reload cannot change.
-FIXED = frozenset(
-    {"listen", "insecure", "unix_mode", "admin", "log_level", "log_format", "handshake_timeout", "handshake_pending"}
-)
+FIXED = frozenset({"listen", "insecure", "unix_mode", "unix_owner", "keepalive", "admin", "log_level", "log_format"})
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,21 @@ class Reloads:
     """`load` reads the configuration anew; it may block."""
 
     def __init__(
-        self, config: Config, path: Path, load: Callable[[], Config], keys: Keys, supervisor: Supervisor, log: Log
+        self,
+        config: Config,
+        path: Path,
+        load: Callable[[], Config],
+        keys: Keys,
+        handshakes: Handshakes,
+        supervisor: Supervisor,
+        log: Log,
     ) -> None:
         self.config = config  # the newest
         self._started = config.daemon
         self._path = path
         self._load = load
         self._keys = keys
+        self._handshakes = handshakes
         self._supervisor = supervisor
         self._log = log
         self._one = trio.Lock()
@@ -60,21 +68,23 @@ class Reloads:
     async def reload(self, by: str, only: str | None = None) -> Reloaded:
         """Of all that differ, or of `only` one. Raises ConfigError, UnknownInstance; nothing has changed then."""
         async with self._one:
-            config, ring = await self._read(by, only)
+            config, ring, users = await self._read(by, only)
             fixed = _fixed(self._started, config.daemon)
             if fixed:
                 self._log.warning("reload_needs_restart", settings=fixed)
             about = {} if only is None else {"instance": only}
             self._log.info("reloading", path=str(self._path), by=by, **about)
             self.config, self._keys.ring = config, ring
+            self._handshakes.configure(config.daemon, users)
             outcomes = await self._supervisor.reload(config, only)
             self._log.info("reloaded", status=self._supervisor.status())
             return Reloaded(outcomes, fixed)
 
-    async def _read(self, by: str, only: str | None) -> tuple[Config, Keyring | None]:
+    async def _read(self, by: str, only: str | None) -> tuple[Config, Keyring | None, frozenset[int] | None]:
         try:
             config = await trio.to_thread.run_sync(self._load)
             ring = await trio.to_thread.run_sync(self._keys.read, config)
+            users = await trio.to_thread.run_sync(user_numbers, config.daemon.unix_users)
         except ConfigError as error:
             self._log.error("reload_failed", by=by, problems=list(error.problems))
             raise
@@ -82,7 +92,7 @@ class Reloads:
         if only is not None and only not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UnknownInstance(f"there is no instance {only!r:.80}; the instances are: {names}")
-        return config, ring
+        return config, ring, users
 
 
 def _fixed(old: DaemonConfig, new: DaemonConfig) -> list[str]:

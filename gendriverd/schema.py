@@ -6,14 +6,18 @@ config/gendriverd.toml explains every setting.
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from gendriverd import quantities
 
 DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
 PATHS_MAX = 8 * 1024  # bytes of the paths that one list of a sandbox holds
+SECRETS_MAX = 8  # of one key: each costs every proof a code
+CERTIFICATES_MAX = 64  # of one key
 SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -79,6 +83,39 @@ def _sha256(text: str) -> str:
     return text.lower()
 
 
+def _a_name(text: str) -> str:
+    if not 0 < len(text) <= 256 or "\0" in text:
+        raise ValueError(f"must be a certificate's name of 1 to 256 characters, not {text!r:.80}")
+    return text
+
+
+def _some_minutes(seconds: float) -> float:
+    if not 2 <= seconds <= 12 * 3600:
+        raise ValueError("must be 2s to 12h")
+    return seconds
+
+
+def _an_owner(text: str) -> str:
+    if text and not re.fullmatch(r"[^\s:]{1,64}|[^\s:]{0,64}:[^\s:]{1,64}", text):
+        raise ValueError(f'must be "user", "user:group" or ":group", names or numbers, or empty, not {text!r:.80}')
+    return text
+
+
+def _a_user(text: str) -> str:
+    if not re.fullmatch(r"[^\s:]{1,64}", text):
+        raise ValueError(f"must be names or numbers of users, not {text!r:.80}")
+    return text
+
+
+def _a_network(text: str) -> str:
+    if text == "unix":
+        return text
+    try:
+        return str(ip_network(text))
+    except ValueError:
+        raise ValueError(f"must be addresses, networks such as '10.0.0.0/8', or 'unix', not {text!r:.80}") from None
+
+
 def _bounded(settings: dict[str, str]) -> dict[str, str]:
     total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
     if total > SETTINGS_MAX:
@@ -101,6 +138,21 @@ Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
 Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
 Paths = Annotated[tuple[Path_, ...], Field(strict=False), AfterValidator(_few_paths)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
+Files = Annotated[
+    tuple[Path_, ...], BeforeValidator(quantities.one_or_more), Field(strict=False, max_length=SECRETS_MAX)
+]
+Certificates = Annotated[
+    tuple[Annotated[str, AfterValidator(_a_name)], ...], Field(strict=False, max_length=CERTIFICATES_MAX)
+]
+Permitted = Annotated[quantities.Permitted | None, PlainValidator(quantities.commands)]
+Owner = Annotated[str, AfterValidator(_an_owner)]
+Users = Annotated[
+    tuple[Annotated[str, BeforeValidator(quantities.user), AfterValidator(_a_user)], ...],
+    Field(strict=False, max_length=256),
+]
+Keepalive = Annotated[float, BeforeValidator(quantities.seconds), AfterValidator(_some_minutes)]
+Share = Annotated[float, Field(ge=0, le=1, strict=False)]
+Exempt = Annotated[tuple[Annotated[str, AfterValidator(_a_network)], ...], Field(strict=False, max_length=256)]
 Flat = Annotated[dict[str, str], BeforeValidator(quantities.flatten), AfterValidator(_bounded)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,64}$")]
 
@@ -183,8 +235,10 @@ class InstanceConfig(Section):
 class KeyConfig(Section):
     """[keys.NAME]"""
 
-    file: Path_
+    file: Files = ()
+    certificates: Certificates = ()
     instances: Annotated[tuple[Name, ...] | None, Field(strict=False)] = None  # all
+    commands: Permitted = None  # all
 
 
 class DaemonConfig(Section):
@@ -196,6 +250,9 @@ class DaemonConfig(Section):
     )
     insecure: bool = False
     unix_mode: Mode = 0o660
+    unix_owner: Owner = ""
+    unix_users: Users = ()
+    keepalive: Keepalive = 120.0
     auth: Auth = "none"
     admin: PathOrNone = DEFAULT_ADMIN
     log_level: LogLevel = "info"
@@ -205,6 +262,13 @@ class DaemonConfig(Section):
     host: str = ""
     handshake_timeout: Limit = 5.0
     handshake_pending: Count = 256
+    handshake_drop_from: Share = 0.5
+    handshake_per_source: Count = 16
+    penalty_after: Annotated[int, Field(ge=0, le=2**31 - 1)] = 10
+    penalty_first: Limit = 1.0
+    penalty_max: Limit = 600.0
+    penalty_sources: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+    penalty_exempt: Exempt = ("127.0.0.0/8", "::1/128", "unix")
     reports: Reports = "hash"
     reports_dir: Path_ = "/var/lib/gendriverd/reports"
     reports_max: Annotated[int, Field(ge=1, le=100_000)] = 100

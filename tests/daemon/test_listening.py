@@ -13,13 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from gendriverd import etf
 from gendriverd.client import connect
 from gendriverd.errors import ListenError
 from gendriverd.etf import Atom
 from gendriverd.listener import open_listeners
+from gendriverd.log import get_log
 from gendriverd.schema import DaemonConfig
+from gendriverd.sources import Peer
 from running_daemon import RunningDaemon, configuration, open_files
 
 Start = Callable[..., RunningDaemon]
@@ -120,6 +123,40 @@ def test_a_refused_client_with_unread_requests_still_gets_the_reason(daemon: Sta
             heard = b"".join(iter(lambda: client.recv(65536), b""))
         assert heard.endswith(etf.frame((Atom("refused"), Atom("unknown_instance"))))
     assert running.wait_event("client_refused")["instance"] == "nobody"
+
+
+OPTIONS = ("TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+
+
+@pytest.mark.parametrize(
+    ("keepalive", "told"),
+    [
+        ("2m", (1, 60, 15, 4, 120_000)),
+        ("2s", (1, 1, 1, 4, 2_000)),
+        ("12h", (1, 21_600, 5_400, 4, 43_200_000)),
+    ],
+)
+async def test_a_peer_that_is_gone_is_looked_for(keepalive: str, told: tuple[int, ...]) -> None:
+    """The options are the socket's, and so the host's: it is the same socket."""
+    config = DaemonConfig.model_validate({"listen": ["tcp://127.0.0.1:0"], "keepalive": keepalive})
+    (listener,) = open_listeners(config, [])
+    found: list[tuple[int, ...]] = []
+
+    async def serve(client: trio.socket.SocketType, _: Peer) -> None:
+        with client:
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            found.append(tuple(client.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS))
+        served.set()
+
+    served = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listener.accept_forever, serve, nursery, get_log())
+        host, port = listener.address.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port)), 30):
+            await served.wait()
+        nursery.cancel_scope.cancel()
+    listener.close()
+    assert found == [told]
 
 
 def test_a_second_signal_does_not_wait_for_the_drain(daemon: Start, tmp_path: Path) -> None:

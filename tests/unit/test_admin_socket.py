@@ -15,12 +15,15 @@ import pytest
 import trio
 import trio.testing
 
-from gendriverd import admin, cli
+from gendriverd import admin, cli, sources
 from gendriverd.admin import ANSWER_MAX, PEERS_MAX, QUESTION_SECONDS, Action, Admin, encoded, open_admin
 from gendriverd.errors import ListenError
 from gendriverd.log import get_log
 
 GREET = b'{"do": "greet"}\n'
+
+
+PEER = sources.Peer("the peer", sources.Source("", None))
 
 
 async def greet(question: admin.Question, peer: str) -> admin.Answer:
@@ -36,7 +39,7 @@ class Peer:
 
     def __init__(self, served: Admin, nursery: trio.Nursery) -> None:
         self.socket, theirs = trio.socket.socketpair()
-        nursery.start_soon(served.serve, theirs, "the peer")
+        nursery.start_soon(served.serve, theirs, PEER)
 
     def __enter__(self) -> Self:
         return self

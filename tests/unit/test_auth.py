@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gendriverd import auth, etf
-from gendriverd.auth import Admitted, Grant, Key, Keyring
+from gendriverd.auth import Admitted, Commands, Grant, Key, Keyring, Proved
 from gendriverd.client import AuthFailed
 from gendriverd.client.protocol import Greeted, Receiver, Welcome
 from gendriverd.errors import HandshakeRefused
@@ -39,7 +40,7 @@ def test_the_servers_verdict_on_a_proof_is_the_vectors(vector: list[str]) -> Non
     secret, greeted, hello, proof, welcome, told = frames_of(vector)
     said = parse_hello(hello[4:])
     assert (said.instance, said.key, len(said.nonce)) == ("sum", name, 32)
-    ring = Keyring([Grant(Key(name, secret))])
+    ring = Keyring([Grant(name, (Key(name, secret),))])
     if verdict == "auth":
         with pytest.raises(HandshakeRefused, match="auth"):
             ring.admit(name, "sum", greeted, hello, proof)
@@ -81,7 +82,7 @@ def test_the_vectors_codes_are_hmac_sha_256s_definition() -> None:
             assert etf.decode(frame[4:]) == (Atom("proof"), mac)
 
 
-def shake(ring: Keyring, key: Key, instance: str, wanted: str = "sum") -> Admitted:
+def shake(ring: Keyring, key: Key, instance: str, wanted: str = "sum") -> Proved:
     """A client of ours that wants `wanted`, against a server that reads `instance` in its hello."""
     greeted = greeting("hmac")
     event = next(Receiver(instance=wanted, key=key).receive(greeted))
@@ -92,7 +93,7 @@ def shake(ring: Keyring, key: Key, instance: str, wanted: str = "sum") -> Admitt
 
 def test_client_and_server_agree_with_several_keys_for_one_instance() -> None:
     new = Key("anna-2", os.urandom(1024))
-    ring = Keyring([Grant(ANNA, frozenset({"sum"})), Grant(new)])
+    ring = Keyring([Grant("anna", (ANNA,), instances={"sum": None}), Grant("anna-2", (new,))])
     assert shake(ring, ANNA, "sum").key is ANNA
     assert shake(ring, new, "sum").key is new
 
@@ -108,12 +109,42 @@ def test_client_and_server_agree_with_several_keys_for_one_instance() -> None:
 )
 def test_a_client_is_not_told_what_is_wrong_but_the_log_is(key: Key, instance: str, why: str) -> None:
     with pytest.raises(HandshakeRefused) as refused:
-        shake(Keyring([Grant(ANNA, frozenset({"sum"}))]), key, instance)
+        shake(Keyring([Grant("anna", (ANNA,), instances={"sum": None})]), key, instance)
     assert refused.value.reason == "auth"
     assert why in refused.value.why
 
 
-def test_an_unknown_name_costs_a_proof_too(monkeypatch: pytest.MonkeyPatch) -> None:
+NEW = Key("anna", bytes(reversed(range(32))))
+BERT = Key("bert", b"b" * 32)
+
+
+def test_each_secret_of_a_name_will_do_and_the_daemon_proves_the_same_one() -> None:
+    ring = Keyring([Grant("anna", (ANNA, NEW)), Grant("bert", (BERT,))])
+    for key in (ANNA, NEW):
+        proved = shake(ring, key, "sum")
+        assert proved.key is key
+        mac = auth.server_mac(key.secret, proved.greeting, proved.hello, proved.proof, WELCOME)
+        assert proved.answer(WELCOME) == WELCOME + auth.proof_frame(mac)
+    with pytest.raises(HandshakeRefused):
+        shake(ring, Key("anna", BERT.secret), "sum")
+    with pytest.raises(HandshakeRefused):
+        shake(ring, Key("bert", NEW.secret), "sum")
+
+
+@pytest.mark.parametrize(
+    ("name", "secret", "right"),
+    [
+        ("anna", ANNA.secret, [True, False, False]),
+        ("anna", NEW.secret, [False, True, False]),
+        ("anna", BERT.secret, [False, False, False]),
+        ("bert", BERT.secret, [True, False, False]),
+        ("carl", ANNA.secret, [False, False, False]),
+        ("dora", ANNA.secret, [False, False, False]),
+    ],
+)
+def test_every_name_costs_the_same_work_whichever_secret_is_right(
+    monkeypatch: pytest.MonkeyPatch, name: str, secret: bytes, right: list[bool]
+) -> None:
     made: list[int] = []
     compared: list[bool] = []
     mac, compare = auth.client_mac, hmac.compare_digest
@@ -126,14 +157,85 @@ def test_an_unknown_name_costs_a_proof_too(monkeypatch: pytest.MonkeyPatch) -> N
         compared.append(compare(a, b))
         return compared[-1]
 
+    grants = [
+        Grant("anna", (ANNA, NEW, Key("anna", b"third" * 8))),
+        Grant("bert", (BERT,)),
+        Grant("dora", certificates=frozenset({"dora.example"})),
+    ]
+    greeted, hello = greeting("hmac"), etf.frame((Atom("hello"), 1, b"sum", {}))
+    proof = auth.proof_frame(mac(secret, greeted, hello))
     monkeypatch.setattr(auth, "client_mac", counting)
     monkeypatch.setattr(hmac, "compare_digest", comparing)
-    hello = etf.frame((Atom("hello"), 1, b"sum", {}))
-    for name in ("anna", "bert"):
-        with pytest.raises(HandshakeRefused):
-            Keyring([Grant(ANNA)]).admit(name, "sum", greeting("hmac"), hello, auth.proof_frame(bytes(32)))
-    assert made == [32, 32]
-    assert compared == [False, False]
+    with contextlib.suppress(HandshakeRefused):
+        Keyring(grants).admit(name, "sum", greeted, hello, proof)
+    assert len(made) == 3
+    assert compared == right
+
+
+def test_a_proof_by_the_secret_of_nobody_opens_nothing() -> None:
+    """It is drawn anew in each daemon; even who knew it would be refused."""
+    ring = Keyring([Grant("anna", (ANNA, NEW)), Grant("bert", (BERT,))])
+    for name in ("bert", "carl"):
+        with pytest.raises(HandshakeRefused, match="auth"):
+            shake(ring, Key(name, ring._nobodys.secret), "sum")
+
+
+def test_a_certificate_opens_what_the_key_that_names_it_opens() -> None:
+    bert = Grant("bert", certificates=frozenset({"bert.example", "urn:x:bert"}), instances={"sum": frozenset({"sum"})})
+    ring = Keyring([Grant("anna", (ANNA,), frozenset({"anna"})), bert])
+    assert ring.of_certificate(["bert.example"]) is bert
+    assert ring.of_certificate(["other", "urn:x:bert"]) is bert
+    for names in ([], ["bert"], ["BERT.example"], ["bert.example.org"], ["*.example"], ["x.bert.example"]):
+        assert ring.of_certificate(names) is None
+    assert ring.of_certificate(["anna", "bert.example"]) is not bert  # the first that is known
+    with pytest.raises(HandshakeRefused):  # and it has no secret
+        shake(ring, Key("bert", BERT.secret), "sum")
+
+
+def test_what_a_grant_allows_on_an_instance() -> None:
+    some: Commands = frozenset({"sum", 3})
+    assert Grant("a").allowed("sum") is None
+    assert Grant("a", commands=some).allowed("sum") == some
+    grant = Grant("a", commands=None, instances={"sum": some, "echo": None})
+    assert (grant.allowed("sum"), grant.allowed("echo")) == (some, None)
+    assert grant.allowed("other") == frozenset()
+    assert not grant.opens("other")
+
+
+def test_a_servers_proof_is_none_of_a_clients() -> None:
+    """Reflected: as if the client's greeting and hello had been the other end's."""
+    proved = shake(Keyring([Grant("anna", (ANNA,))]), ANNA, "sum")
+    frames = (proved.greeting, proved.hello, proved.proof, WELCOME)
+    reflected = auth.proof_frame(auth.server_mac(SECRET, *frames))
+    with pytest.raises(HandshakeRefused, match="auth"):
+        Keyring([Grant("anna", (ANNA,))]).admit("anna", "sum", proved.greeting, proved.hello, reflected)
+
+
+def test_swapped_nonces_make_another_proof() -> None:
+    ring = Keyring([Grant("anna", (ANNA,))])
+    proved = shake(ring, ANNA, "sum")
+    ours = etf.decode(proved.greeting[4:])[2][Atom("nonce")]
+    theirs = etf.decode(proved.hello[4:])[3][Atom("nonce")]
+    assert ours != theirs
+    greeted, hello = proved.greeting.replace(ours, theirs), proved.hello.replace(theirs, ours)
+    swapped = auth.proof_frame(auth.client_mac(SECRET, greeted, hello))
+    with pytest.raises(HandshakeRefused, match="auth"):
+        ring.admit("anna", "sum", proved.greeting, proved.hello, swapped)
+    with pytest.raises(HandshakeRefused, match="auth"):
+        ring.admit("anna", "sum", greeted, hello, proved.proof)
+
+
+@pytest.mark.parametrize("size", range(65))
+def test_only_a_whole_code_is_a_proof(size: int) -> None:
+    ring = Keyring([Grant("anna", (ANNA,))])
+    greeted, hello = greeting("hmac"), etf.frame((Atom("hello"), 1, b"sum", {}))
+    code = auth.client_mac(SECRET, greeted, hello)
+    proof = auth.proof_frame((code * 3)[:size])
+    if size == 32:
+        assert ring.admit("anna", "sum", greeted, hello, proof).key is ANNA
+    else:
+        with pytest.raises(HandshakeRefused, match="auth"):
+            ring.admit("anna", "sum", greeted, hello, proof)
 
 
 def forgeries(greeted: bytes, chance: random.Random) -> Iterator[tuple[bytes, bytes]]:
@@ -175,7 +277,7 @@ def forgeries(greeted: bytes, chance: random.Random) -> Iterator[tuple[bytes, by
 
 
 def test_of_ten_thousand_forged_or_replayed_handshakes_none_is_accepted() -> None:
-    ring = Keyring([Grant(ANNA)])
+    ring = Keyring([Grant("anna", (ANNA,))])
     chance = random.Random(1)
     accepted = 0
     greeted = greeting("hmac")
@@ -195,7 +297,7 @@ def test_of_ten_thousand_forged_or_replayed_handshakes_none_is_accepted() -> Non
 
 
 def test_one_flipped_bit_anywhere_is_a_wrong_proof_of_the_server() -> None:
-    admitted = shake(Keyring([Grant(ANNA)]), ANNA, "sum")
+    admitted = shake(Keyring([Grant("anna", (ANNA,))]), ANNA, "sum")
     frames = (admitted.greeting, admitted.hello, admitted.proof, WELCOME)
     right = auth.server_mac(SECRET, *frames)
     for which in range(4):
@@ -228,6 +330,6 @@ def test_what_is_no_key_is_said_without_showing_it(name: str, secret: bytes) -> 
 
 def test_a_key_is_not_printed() -> None:
     key = Key("anna", b"s3cr3t!" * 5)
-    admitted = Admitted(key, b"", b"", b"")
-    for thing in (key, Grant(key), admitted, Keyring([Grant(key)])):
+    grant = Grant("anna", (key,))
+    for thing in (key, grant, Admitted(grant), Proved(grant, key, b"", b"", b""), Keyring([grant])):
         assert "s3cr3t" not in f"{thing!r} {thing}"

@@ -99,7 +99,7 @@ def test_paths_start_where_the_configuration_lies_and_names_are_credentials_firs
     with pytest.raises(ConfigError, match="its mode is 0444"):
         keys._secret("a")
     absolute = load(configured(tmp_path, "./a", "a", "/k")).keys
-    assert [key.file for key in absolute.values()] == [f"{tmp_path}/a", "a", "/k"]
+    assert [key.file for key in absolute.values()] == [(f"{tmp_path}/a",), ("a",), ("/k",)]
 
 
 def test_a_key_opens_the_instances_that_its_table_names(tmp_path: Path) -> None:

@@ -16,11 +16,11 @@ PACKAGE = ROOT / "gendriverd"
 LAYERS = [
     ["__init__"],
     ["errors", "quantities", "etf_guard", "etf_quick"],
-    ["states", "backoff", "toml_places", "etf"],
+    ["states", "backoff", "toml_places", "etf", "sources", "users"],
     ["schema", "erlterm", "auth"],
-    ["config"],
+    ["config", "admission"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
-    ["recorder", "key_file", "keys", "sandbox", "driver_file", "cgroup"],
+    ["recorder", "key_file", "keys", "sandbox", "driver_file", "cgroup", "permissions"],
     ["aftermath", "orphans"],
     ["quarantine"],
     ["reports", "connections", "start"],
@@ -28,7 +28,8 @@ LAYERS = [
     ["keeper"],
     ["instance"],
     ["supervisor"],
-    ["handshake", "reload"],
+    ["handshake"],
+    ["reload"],
     ["listener", "admin"],
     ["answers"],
     ["daemon", "check", "client", "cli_admin", "cli_call", "cli_reports", "replay"],
@@ -61,7 +62,22 @@ def test_a_module_imports_nothing_above_it(path: Path) -> None:
     assert not above
 
 
-@pytest.mark.parametrize("name", ["states", "backoff", "quarantine", "config", "erlterm", "etf", "quantities", "auth"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "states",
+        "backoff",
+        "quarantine",
+        "config",
+        "erlterm",
+        "etf",
+        "quantities",
+        "auth",
+        "admission",
+        "sources",
+        "permissions",
+    ],
+)
 def test_what_decides_does_no_io(name: str) -> None:
     text = (PACKAGE / f"{name}.py").read_text()
     assert not re.search(r"^\s*(import|from) (trio|socket|subprocess)\b", text, re.MULTILINE)

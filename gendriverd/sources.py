@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Where a connection comes from: for the log, and as far as somebody can be held to account for it. No I/O.
+
+An IPv4 address is one source; of IPv6 a whole /64, as whoever has one address there has them all. All of IPv4's
+loopback is one: a process may choose among its addresses. Behind a unix socket it is the user.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import NamedTuple
+
+from gendriverd.quantities import Address
+
+LOOPBACK = "127.0.0.0/8"
+
+
+class Source(NamedTuple):
+    """`name` is what is counted by; `address` None: a unix socket."""
+
+    name: str
+    address: IPv4Address | IPv6Address | None
+
+
+class Peer(NamedTuple):
+    """Who has connected. `name` is for the log; `user` is the number of who is behind a unix socket."""
+
+    name: str
+    source: Source
+    user: int | None = None
+
+
+def of_address(host: str, port: int) -> Peer:
+    """`host` as getpeername gives it."""
+    return Peer(str(Address(host, port, "")), _source(ip_address(host.partition("%")[0])))
+
+
+def of_user(pid: int, user: int) -> Peer:
+    return Peer(f"unix:pid={pid},uid={user}", Source(f"uid={user}", None), user)
+
+
+def of_nobody() -> Peer:
+    """A unix socket whose other end cannot be told."""
+    return Peer("unix:", Source("unix", None))
+
+
+def _source(address: IPv4Address | IPv6Address) -> Source:
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if isinstance(address, IPv4Address):
+        return Source(LOOPBACK if address.is_loopback else str(address), address)
+    return Source(str(IPv6Network((int(address) >> 64 << 64, 64))), address)
