@@ -27,6 +27,7 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
+FORGED ?= 100000
 QUEUED_SECONDS ?= 0
 PROP_AGAIN ?=
 BENCH ?=
@@ -42,7 +43,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-bench otp28
+.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-bench otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -159,6 +160,12 @@ soak-others-short: setup-test $(VENV)/.dev build drivers ## the same in a minute
 	$(PY) tests/soak/restart.py 5 3
 	$(PY) tests/soak/neighbour.py 4 5
 	$(PY) tests/soak/upheaval.py 2
+
+forged: setup-test $(VENV)/.dev build drivers ## FORGED (100000) forged or replayed handshakes, none of which is accepted: minutes
+	$(PY) tests/soak/forged.py $(FORGED)
+
+forged-short: ## the same, 3000
+	$(MAKE) forged FORGED=3000
 
 prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on PROP_CASES (10000) scripts that PropEr makes up; PROP_AGAIN=file: one of before
 	$(PY) tests/prop/prop.py $(PROP_CASES) $(PROP_AGAIN)
