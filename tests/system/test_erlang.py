@@ -63,17 +63,18 @@ def test_suite_passes_against_a_real_daemon(
 def test_a_daemon_with_keys_serves_the_erlang_client_that_proves_one(
     daemon: Callable[..., RunningDaemon], tmp_path: Path, runtime: Runtime
 ) -> None:
-    key = tmp_path / "anna.key"
-    key.write_bytes(b"k" * 48 + b"\n")
-    key.chmod(0o600)
+    files = [tmp_path / f"anna.{byte}.key" for byte in "nk"]
+    for file in files:
+        file.write_text(file.name[5] * 48 + "\n")
+        file.chmod(0o600)
     wanted = {"sum": {"driver": "sum.so"}, "echo": {"driver": "echo.so"}}
-    running = daemon(wanted, settings={"auth": "hmac"}, keys={"anna": {"file": key, "instances": ["sum"]}})
+    running = daemon(wanted, settings={"auth": "hmac"}, keys={"anna": {"file": files, "commands": {"sum": ["sum"]}}})
     urls = {
         "GENDRIVERD_URL": running.tcp_url,
         "GENDRIVERD_UNIX_URL": running.unix_url,
         "GENDRIVERD_OPEN_URL": daemon(wanted).tcp_url,
     }
-    assert passed(runtime.suites("keys_SUITE", cwd=tmp_path, seconds=DEADLINE, **urls)) == (5, 5)
+    assert passed(runtime.suites("keys_SUITE", cwd=tmp_path, seconds=DEADLINE, **urls)) == (7, 7)
 
 
 def test_streams_and_notes_come_from_a_real_host(
