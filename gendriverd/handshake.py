@@ -99,7 +99,8 @@ Certified = tuple[str, ...] | None  # the names in a client's verified certifica
 
 class Handshakes:
     """At most `handshake_pending` that have not said hello, and for each instance as many that wait for it; as many
-    again are told that it is busy; the rest is closed at once. `users`: who may connect on unix sockets; None: all.
+    again are waited for when they have heard why they are not let in; the rest is closed at once. `users`: who may
+    connect on unix sockets; None: all.
     """
 
     def __init__(
@@ -116,8 +117,9 @@ class Handshakes:
         self._stopping = False
         self._waiting: set[trio.CancelScope] = set()
         self._idle = trio.Event()
-        self._turned_away = 0
+        self._parting = 0  # are told why they are not let in
         self._refusals = LineBudget(burst=200, per_second=20)
+        self._penalties = LineBudget(burst=200, per_second=20)
 
     async def stop(self) -> None:
         """Whoever is not handed over yet is refused: draining. Returns when they have heard it, or had the time to."""
@@ -144,8 +146,9 @@ class Handshakes:
                 match self._admission.enter(peer.source, trio.current_time()):
                     case Verdict.COME_IN:
                         await self._admit(client, peer, certified)
-                    case Verdict.BUSY if self._turned_away < self._config.handshake_pending:
-                        await self._turn_away(client, peer)
+                    case Verdict.BUSY if self._parting < self._config.handshake_pending:
+                        self._log_refusal({"peer": peer.name}, "busy")
+                        await self._part(client, greeting(self._auth()) + refused("busy"))
         except (ClientGone, OSError) as error:
             self._log.debug("client_gone", peer=peer.name, reason=str(error))
         except Exception:  # noqa: BLE001 (one client is no reason to end the daemon)
@@ -158,19 +161,22 @@ class Handshakes:
             await self._shake(client, peer, certified, about)
         except HandshakeRefused as refusal:
             self._log_refusal(about, refusal.reason, refusal.why)
-            await say_last(client, refused(refusal.reason))
+            await self._part(client, refused(refusal.reason))
         finally:
             self._serving -= 1
             if self._stopping and not self._serving:
                 self._idle.set()
 
-    async def _turn_away(self, client: Socket, peer: Peer) -> None:
-        self._turned_away += 1
+    async def _part(self, client: Socket, words: bytes) -> None:
+        """Where too many are waited for, it is not: it holds a descriptor, and what it has not heard by now is lost."""
+        self._parting += 1
         try:
-            self._log_refusal({"peer": peer.name}, "busy")
-            await say_last(client, greeting(self._auth()) + refused("busy"))
+            if self._parting <= self._config.handshake_pending:
+                await say_last(client, words)
+            else:
+                await client.send(words)  # there is room: it was sent nothing but a greeting
         finally:
-            self._turned_away -= 1
+            self._parting -= 1
 
     async def _shake(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> None:
         """Adds to `about`, which is for the log, what the client says of itself."""
@@ -204,9 +210,11 @@ class Handshakes:
                 self._blame(peer)
 
     def _blame(self, peer: Peer) -> None:
-        penalty = self._admission.failed(peer.source, trio.current_time())
-        if penalty is not None:
-            self._log.warning("source_penalised", **penalty._asdict())
+        now = trio.current_time()
+        penalty = self._admission.failed(peer.source, now)
+        if penalty is not None and self._penalties.allows(now):
+            more = self._penalties.take_dropped()
+            self._log.warning("source_penalised", **penalty._asdict(), **({"not_logged": more} if more else {}))
 
     async def _greet(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> Admitted:
         """What it asks for goes into `about`."""

@@ -40,8 +40,8 @@ def of_user(pid: int, user: int) -> Peer:
 
 
 def of_nobody() -> Peer:
-    """A unix socket whose other end cannot be told."""
-    return Peer("unix:", Source("unix", None))
+    """A unix socket whose other end cannot be told: no user has this number."""
+    return Peer("unix:", Source("unix", None), -1)
 
 
 def _source(address: IPv4Address | IPv6Address) -> Source:

@@ -61,7 +61,7 @@ def test_a_source_is_an_address_a_network_or_this_machine(host: str, name: str) 
 def test_behind_a_unix_socket_it_is_the_user() -> None:
     peer = of_user(4711, 1000)
     assert (peer.name, peer.source.name, peer.user) == ("unix:pid=4711,uid=1000", "uid=1000", 1000)
-    assert of_nobody().user is None
+    assert of_nobody().user == -1
     assert of_address("::1", 80).name == "tcp://[::1]:80"
 
 

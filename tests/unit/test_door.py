@@ -20,7 +20,7 @@ from gendriverd.handshake import Certified, Handshakes
 from gendriverd.messages import Ready
 from gendriverd.permissions import Permissions
 from gendriverd.schema import DaemonConfig
-from gendriverd.sources import Peer, of_address, of_user
+from gendriverd.sources import Peer, of_address, of_nobody, of_user
 
 KNOWN = {"sum": 1, "mean": 2}
 WELCOME = etf.frame((Atom("welcome"), 1, {}))
@@ -187,3 +187,37 @@ async def test_whom_a_stop_cuts_short_has_not_failed() -> None:
             assert frames(await ours.recv(4096)) == [(Atom("refused"), Atom("draining"))]
             ours.close()
     assert not [line for line in door.played.lines.said if line["event"] == "source_penalised"]
+
+
+async def test_of_those_who_are_refused_no_more_are_waited_for_than_handshakes_are_let_in(
+    autojump_clock: object,
+) -> None:
+    """They hear why, and do not leave: whoever is one too many has its descriptor closed."""
+    door = Door(keys=False, handshake_pending=3)
+    held: list[trio.socket.SocketType] = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            ours, theirs = trio.socket.socketpair()
+            held.append(ours)
+            nursery.start_soon(door.handshakes.serve, theirs, REMOTE)
+            assert frames(await ours.recv(4096))[0][0] == "gen_driver"
+            await ours.send(b"\0\0\0\4GET ")
+            assert frames(await ours.recv(4096)) == [(Atom("refused"), Atom("bad_hello"))]
+            assert await ours.recv(4096) == b""
+        assert [await is_open(each) for each in held] == [True] * 3 + [False] * 5
+    for each in held:
+        each.close()
+
+
+async def is_open(sock: trio.socket.SocketType) -> bool:
+    """The other end is, though it says nothing any more."""
+    try:
+        await sock.send(b"x")
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
+
+
+def test_a_user_that_cannot_be_told_is_nobody_who_was_named() -> None:
+    assert of_nobody().user not in frozenset({0, 1000})
+    assert of_nobody().user is not None
