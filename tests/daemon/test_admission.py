@@ -11,7 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import trio
 
+from gendriverd import etf
 from gendriverd.client import Refused, connect
 from gendriverd.etf import Atom
 from running_daemon import RunningDaemon, configuration
@@ -160,6 +162,33 @@ def test_each_way_to_fail_counts(daemon: Daemon, tmp_path: Path, how: str) -> No
     with Raw(running.tcp_url) as raw:
         assert not greeted(raw)
     assert served(running.unix_url, ANNA)
+
+
+async def test_a_storm_of_honest_clients_is_let_in_and_none_is_penalised(daemon: Daemon) -> None:
+    """All of one source, far more at once than its share, where one failure would close it out."""
+    running = daemon(ECHO, settings={"penalty_exempt": [], "penalty_after": 1, "penalty_first": "10m"})
+    host, port = running.tcp_url.removeprefix("tcp://").split(":")
+    busy = 0
+
+    async def come_until_served() -> None:
+        nonlocal busy
+        while True:
+            heard = b""
+            with contextlib.suppress(trio.BrokenResourceError):  # closed with our hello unread
+                async with await trio.open_tcp_stream(host, int(port)) as stream:
+                    await stream.send_all(hello(b"echo") + etf.frame((Atom("call"), 1, 1, 7)))
+                    await stream.send_eof()
+                    heard = b"".join([chunk async for chunk in stream])
+            if heard.endswith(etf.frame((Atom("reply"), 1, (OK, 7)))):
+                return
+            assert not heard or heard.endswith(etf.frame(BUSY))  # nothing: of those who hear busy there are many, too
+            busy += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(400):
+            nursery.start_soon(come_until_served)
+    assert busy > 0
+    assert penalties(running) == []
 
 
 def test_loopback_is_not_penalised_by_default(daemon: Daemon) -> None:

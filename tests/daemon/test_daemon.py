@@ -191,7 +191,8 @@ def test_a_silent_client_is_refused_when_its_time_is_over(daemon: Daemon) -> Non
 
 
 def test_more_handshakes_than_allowed_are_busy(daemon: Daemon) -> None:
-    running = daemon({"echo": {"driver": "echo.so"}}, settings={"handshake_pending": 2})
+    settings = {"handshake_pending": 2, "handshake_drop_from": 1}
+    running = daemon({"echo": {"driver": "echo.so"}}, settings=settings)
     with Raw(running.tcp_url) as a, Raw(running.tcp_url) as b:
         a.receive()
         b.receive()

@@ -31,7 +31,7 @@ def test_an_instance_that_dies_again_and_again_holds_back_no_readiness(daemon: D
 
 def test_clients_that_wait_for_one_instance_take_no_place_of_the_others(daemon: Daemon, drivers: Path) -> None:
     bad = {"driver": drivers / "test/initcrash.so", "restart": {"first": "60s", "max": "60s"}}
-    settings = {"handshake_pending": 4, "handshake_timeout": "60s"}
+    settings = {"handshake_pending": 4, "handshake_drop_from": 1, "handshake_timeout": "60s"}
     running = daemon({"bad": bad, "echo": {"driver": "echo.so"}}, expect_ready=["echo"], settings=settings)
     waiting = [Raw(running.tcp_url) for _ in range(4)]
     for raw in waiting:
