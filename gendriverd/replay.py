@@ -133,7 +133,7 @@ def _run(
 def _hand_over(control: socket.socket, start: dict[Any, Any], served: socket.socket, until: float) -> None:
     control.send(etf.encode((Atom("start"), start)))
     _hear(control, "ready", until)
-    message = etf.encode((Atom("conn"), 1, b"replay", b""))
+    message = etf.encode((Atom("conn"), 1, b"replay", b"", Atom("all")))
     control.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [served.fileno()]))])
     _hear(control, "adopted", until)
 
