@@ -113,7 +113,7 @@ class Handshakes:
         self._keys = keys
         self._log = log
         self._serving = 0
-        self._waiting_for: Counter[str] = Counter()  # the others, by instance
+        self._waiting_for: Counter[str] = Counter()  # have said hello and wait, by instance
         self._stopping = False
         self._waiting: set[trio.CancelScope] = set()
         self._idle = trio.Event()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_a_name_that_the_driver_does_not_have_opens_nothing_and_the_log_says_so(
     assert (told["key"], told["instance"], told["level"]) == ("anna", "echo", "error")
     assert "[keys.anna] commands names 'ehco'" in told["reason"]
     assert "did you mean 'echo'?" in told["reason"]
+
+
+def test_a_reload_changes_what_new_connections_may_ask_for(daemon: Daemon, files: Files, tmp_path: Path) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, settings=HMAC, keys={"anna": {"file": files.anna}})
+    with connect(running.tcp_url, "echo", key=ANNA) as before:
+        drop_in = tmp_path / "daemon-1/conf.d/keys.toml"
+        drop_in.parent.mkdir()
+        drop_in.write_text(configuration({}, {}, {"anna": {"commands": ["size"]}}))
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_event("reloaded")
+        with connect(running.tcp_url, "echo", key=ANNA) as after:
+            with pytest.raises(Failed, match="forbidden"):
+                after.call("echo", 1)
+            assert after.call("size", b"abc") == (OK, 3)
+        assert before.call("echo", 1) == (OK, 1)
 
 
 def checked(tmp_path: Path, drivers: Path, keys: dict[str, dict[str, object]], **daemon: object) -> tuple[int, str]:
