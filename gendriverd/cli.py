@@ -275,6 +275,8 @@ def _seconds(text: str) -> float:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    import faulthandler
+
     import trio
 
     from gendriverd.config import load
@@ -285,6 +287,7 @@ def _serve(options: argparse.Namespace) -> int:
     said = overrides(options, os.environ)
     config = load(options.config, said)
     writer = Writer()
+    faulthandler.enable(2)  # where it hung, when a watchdog ends it with SIGABRT
     sys.setswitchinterval(SWITCH_INTERVAL)
     configure(config.daemon.log_level, config.daemon.log_format, writer=writer)
     try:

@@ -18,11 +18,12 @@ from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
-from gendriverd.listener import Listener, open_listeners
+from gendriverd.listener import Listener, Serve, open_listeners
+from gendriverd.liveness import Liveness
 from gendriverd.log import Log
 from gendriverd.reload import Reloads
 from gendriverd.schema import Config
-from gendriverd.sdnotify import Notifier, passed_fds, watchdog_interval
+from gendriverd.sdnotify import Notifier, passed_fds, watchdog_time
 from gendriverd.supervisor import Supervisor
 from gendriverd.users import user_numbers
 
@@ -45,7 +46,7 @@ class Daemon:
         self._path = path
         self._log = log
         self._notifier = Notifier(environ)
-        self._watchdog = watchdog_interval(environ)
+        self._liveness = Liveness(watchdog_time(environ), log)
         self._passed = passed_fds(environ)
         self._supervisor = Supervisor(config, log)
         self._turned_away = trio.Event()  # those who were not handed over when the stop came
@@ -53,7 +54,9 @@ class Daemon:
         keys.ring = keys.read(config)
         users = user_numbers(config.daemon.unix_users)
         self._handshakes = Handshakes(self._supervisor, config.daemon, users, keys, log)
-        self._reloads = Reloads(config, path, load, keys, self._handshakes, self._supervisor, log)
+        self._reloads = Reloads(
+            config, path, load, keys, self._handshakes, self._supervisor, self._notifier, log
+        )
         self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:
@@ -86,18 +89,19 @@ class Daemon:
         children: AsyncIterator[int],
     ) -> None:
         async with trio.open_nursery() as background:
-            background.start_soon(self._stay_alive)
             background.start_soon(orphans.sweep_forever, children, self._log)
             await background.start(self._supervise, background)
             async with trio.open_nursery() as accepting:
                 for listener in admin:
-                    accepting.start_soon(listener.accept_forever, self._admin.serve, background, self._log)
+                    self._accept(listener, self._admin.serve, accepting, background)
                     self._log.info("admin_listening", address=listener.address)
                 for listener in listeners:
-                    accepting.start_soon(listener.accept_forever, self._handshakes.serve, background, self._log)
+                    self._accept(listener, self._handshakes.serve, accepting, background)
                     self._log.info("listening", address=listener.address)
+                background.start_soon(self._liveness.watch, self._notifier.alive)
                 background.start_soon(self._report)
                 await self._wait_for_stop(signals, background)
+                self._liveness.release()
                 accepting.cancel_scope.cancel()
             for listener in (*listeners, *admin):
                 listener.close()
@@ -105,6 +109,10 @@ class Daemon:
             background.start_soon(self._force, signals, background.cancel_scope)
             await self._handshakes.stop()
             self._turned_away.set()
+
+    def _accept(self, listener: Listener, serve: Serve, accepting: trio.Nursery, background: trio.Nursery) -> None:
+        part = self._liveness.part(f"accept {listener.address}")
+        accepting.start_soon(listener.accept_forever, serve, background, self._log, part)
 
     async def _wait_for_stop(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
         async for number in signals:
@@ -118,7 +126,8 @@ class Daemon:
     async def _supervise(
         self, background: trio.Nursery, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        await self._supervisor.run(task_status=task_status)
+        part = self._liveness.part("supervisor")
+        await self._supervisor.run(part, task_status=task_status)
         await self._turned_away.wait()
         background.cancel_scope.cancel()
 
@@ -142,9 +151,3 @@ class Daemon:
             await self._supervisor.wait_changed()
             if not self._supervisor.stopping:
                 self._notifier.status(self._supervisor.status())
-
-    async def _stay_alive(self) -> None:
-        """Said from this loop, so that a loop that hangs is noticed."""
-        while self._watchdog is not None:
-            self._notifier.alive()
-            await trio.sleep(self._watchdog)

@@ -21,6 +21,7 @@ from pathlib import Path
 import trio
 
 from gendriverd.errors import AddressTaken, ExitCode, ListenError
+from gendriverd.liveness import Part
 from gendriverd.log import Log
 from gendriverd.quantities import Address
 from gendriverd.schema import DaemonConfig
@@ -48,18 +49,19 @@ class Listener:
         self._file = file
         self._made = _inode(file)
 
-    async def accept_forever(self, serve: Serve, nursery: trio.Nursery, log: Log) -> None:
+    async def accept_forever(self, serve: Serve, nursery: trio.Nursery, log: Log, part: Part) -> None:
         """Each client gets a task of its own; `serve` owns its socket and does not raise."""
         while True:
+            part.beat()
             try:
-                client, peer = await self._socket.accept()
+                with trio.move_on_after(part.pause):
+                    client, peer = await self._socket.accept()
+                    _tune(client, self._keepalive)
+                    nursery.start_soon(serve, client, _peer(client, peer))
             except OSError as error:
                 if error.errno in EXHAUSTED:
                     log.warning("accept_failed", address=self.address, reason=error.strerror)
                     await trio.sleep(PAUSE)
-                continue
-            _tune(client, self._keepalive)
-            nursery.start_soon(serve, client, _peer(client, peer))
 
     def close(self) -> None:
         self._socket.close()

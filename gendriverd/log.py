@@ -22,6 +22,8 @@ from structlog.typing import FilteringBoundLogger
 
 Log: TypeAlias = FilteringBoundLogger
 
+# In the journal, by the method that was called: syslog's numbers, which systemd takes from a line's beginning.
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "exception": 3, "critical": 2}
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 RESERVED = frozenset(
     {
@@ -48,7 +50,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def configure(level: str, log_format: str, stream: TextIO | None = None, writer: Writer | None = None) -> None:
-    """For the whole process. `auto` is console on a terminal, else JSON. With a writer, no log call waits."""
+    """For the whole process. `auto` is console on a terminal, else JSON. With a writer, no log call waits, and lines
+    that go to the journal have a priority there.
+    """
     out = stream or sys.stderr
     terminal = out.isatty()
     colours = terminal and "NO_COLOR" not in os.environ
@@ -56,6 +60,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None, writer:
     if writer is not None:
         writer.console = console
     render: Any = structlog.dev.ConsoleRenderer(colors=colours) if console else structlog.processors.JSONRenderer()
+    last: list[Any] = [prioritize] if writer is not None and writer.journal else []
     structlog.configure(
         processors=[
             sanitize,
@@ -63,6 +68,7 @@ def configure(level: str, log_format: str, stream: TextIO | None = None, writer:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if console else [structlog.processors.format_exc_info]),
             render,
+            *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
         logger_factory=lambda *_: writer or Lines(out),
@@ -98,6 +104,7 @@ class Writer:
 
     def __init__(self, descriptor: int = 2) -> None:
         self.console = False
+        self.journal = is_journal(descriptor)
         self._descriptor = descriptor
         self._lines: queue.Queue[str | None] = queue.Queue(QUEUE_MAX)
         self._dropped = 0
@@ -131,6 +138,20 @@ class Writer:
             with contextlib.suppress(OSError):  # the reader is gone
                 while rest:
                     rest = rest[os.write(self._descriptor, rest) :]
+
+
+def is_journal(descriptor: int) -> bool:
+    """systemd tells device and inode of the stream that it made for the journal."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def prioritize(_logger: object, method: str, line: str) -> str:
+    """The last processor: sd-daemon(3)'s prefix, which the journal takes off."""
+    return f"<{PRIORITIES.get(method, 6)}>{line}"
 
 
 def sanitize(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

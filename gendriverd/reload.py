@@ -18,6 +18,7 @@ from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.log import Log
 from gendriverd.schema import Config, DaemonConfig
+from gendriverd.sdnotify import Notifier
 from gendriverd.supervisor import Outcome, Supervisor
 from gendriverd.users import user_numbers
 
@@ -44,6 +45,7 @@ class Reloads:
         keys: Keys,
         handshakes: Handshakes,
         supervisor: Supervisor,
+        notifier: Notifier,
         log: Log,
     ) -> None:
         self.config = config  # the newest
@@ -53,6 +55,7 @@ class Reloads:
         self._keys = keys
         self._handshakes = handshakes
         self._supervisor = supervisor
+        self._notifier = notifier
         self._log = log
         self._one = trio.Lock()
 
@@ -68,17 +71,24 @@ class Reloads:
     async def reload(self, by: str, only: str | None = None) -> Reloaded:
         """Of all that differ, or of `only` one. Raises ConfigError, UnknownInstance; nothing has changed then."""
         async with self._one:
-            config, ring, users = await self._read(by, only)
-            fixed = _fixed(self._started, config.daemon)
-            if fixed:
-                self._log.warning("reload_needs_restart", settings=fixed)
-            about = {} if only is None else {"instance": only}
-            self._log.info("reloading", path=str(self._path), by=by, **about)
-            self.config, self._keys.ring = config, ring
-            self._handshakes.configure(config.daemon, users)
-            outcomes = await self._supervisor.reload(config, only)
-            self._log.info("reloaded", status=self._supervisor.status())
-            return Reloaded(outcomes, fixed)
+            self._notifier.reloading()
+            try:
+                return await self._reload(by, only)
+            finally:
+                self._notifier.reloaded(self._supervisor.status())
+
+    async def _reload(self, by: str, only: str | None) -> Reloaded:
+        config, ring, users = await self._read(by, only)
+        fixed = _fixed(self._started, config.daemon)
+        if fixed:
+            self._log.warning("reload_needs_restart", settings=fixed)
+        about = {} if only is None else {"instance": only}
+        self._log.info("reloading", path=str(self._path), by=by, **about)
+        self.config, self._keys.ring = config, ring
+        self._handshakes.configure(config.daemon, users)
+        outcomes = await self._supervisor.reload(config, only)
+        self._log.info("reloaded", status=self._supervisor.status())
+        return Reloaded(outcomes, fixed)
 
     async def _read(self, by: str, only: str | None) -> tuple[Config, Keyring | None, frozenset[int] | None]:
         try:

@@ -11,6 +11,7 @@ import trio
 
 from gendriverd.errors import HandshakeRefused, LaunchError
 from gendriverd.instance import Instance
+from gendriverd.liveness import Part
 from gendriverd.log import Log
 from gendriverd.schema import Config, DaemonConfig, InstanceConfig
 from gendriverd.states import State
@@ -40,14 +41,14 @@ class Supervisor:
         self._alive: list[Instance] = []  # and those that had a name before, and drain
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, part: Part, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until stop() was asked for and every instance is stopped. Started: clients may ask for every instance."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for instance in self.instances.values():
                 await nursery.start(self._guard, instance)
             task_status.started()
-            await self._asked_to_stop.wait()  # a reload may bring more
+            await part.wait(self._asked_to_stop)  # a reload may bring more
 
     def stop(self) -> None:
         """Ask every instance to drain and stop, all at once."""

@@ -9,7 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -190,6 +192,61 @@ def test_systemd_hears_ready_when_all_is_settled_then_life_signs_then_stopping(t
         running.terminate()
         while not systemd.recv(4096).startswith(b"STOPPING=1"):
             pass
+
+
+# A daemon of which one task of those that must go round never does.
+STUCK = """import sys
+import trio
+import gendriverd.{module} as module
+from gendriverd.cli import main
+sound = module.{cls}.{task}
+async def task(self, *arguments, **named):
+    if not {condition}:
+        return await sound(self, *arguments, **named)
+    if "task_status" in named:
+        named["task_status"].started()
+    await trio.sleep_forever()
+module.{cls}.{task} = task
+sys.exit(main())
+"""
+PARTS = {
+    "accept tcp:": ("listener", "Listener", "accept_forever", "self.address.startswith('tcp:')"),
+    "accept unix:": ("listener", "Listener", "accept_forever", "self.address.endswith('/gendriverd.sock')"),
+    "accept admin": ("listener", "Listener", "accept_forever", "self.address.endswith('/admin.sock')"),
+    "supervisor": ("supervisor", "Supervisor", "run", "True"),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_systemd_hears_no_life_sign_while_one_part_is_stuck(tmp_path: Path, part: str) -> None:
+    module, cls, task, condition = PARTS[part]
+    path, notify = tmp_path / "c.toml", "\0gendriverd-test-" + os.urandom(8).hex()
+    with (
+        tempfile.TemporaryDirectory(prefix="gendriverd-") as short,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
+    ):
+        systemd.bind(notify)
+        own = {
+            "listen": ["tcp://127.0.0.1:0", f"unix:{short}/gendriverd.sock"],
+            "admin": f"{short}/admin.sock",
+            "log_format": "json",
+        }
+        path.write_text(configuration(own, {}))
+        program = STUCK.format(module=module, cls=cls, task=task, condition=condition)
+        environ = {**os.environ, "NOTIFY_SOCKET": "@" + notify[1:], "WATCHDOG_USEC": "200000"}
+        running = RunningDaemon([sys.executable, "-c", program, "serve", "--config", str(path)], environ)
+        try:
+            stuck = running.wait_event("parts_stuck")["parts"]
+            running.wait_event("ready")
+        finally:
+            running.kill()
+        systemd.setblocking(False)
+        heard = []
+        with suppress(BlockingIOError):
+            while True:
+                heard.append(systemd.recv(4096).decode())
+    assert [name.startswith(part) or name.endswith("/admin.sock") for name in stuck] == [True]
+    assert [each.split("\n")[0] for each in heard] == ["READY=1"]
 
 
 def test_sockets_passed_by_systemd_stand_instead_of_listen(tmp_path: Path) -> None:

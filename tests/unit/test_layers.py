@@ -20,7 +20,7 @@ LAYERS = [
     ["schema", "erlterm", "auth"],
     ["config", "admission"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
-    ["recorder", "key_file", "keys", "sandbox", "driver_file", "cgroup", "permissions"],
+    ["recorder", "key_file", "keys", "sandbox", "driver_file", "cgroup", "permissions", "liveness"],
     ["aftermath", "orphans"],
     ["quarantine"],
     ["reports", "connections", "start"],

@@ -6,13 +6,14 @@ from __future__ import annotations
 import io
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gendriverd.log import QUEUE_MAX, LineBudget, Writer, clean, clean_text, configure, get_log
+from gendriverd.log import QUEUE_MAX, LineBudget, Writer, clean, clean_text, configure, get_log, is_journal
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary() | st.complex_numbers(),
@@ -72,6 +73,29 @@ def test_an_unwritable_log_is_no_reason_to_fail() -> None:
     log = get_log()
     out.close()
     log.info("event_name")
+
+
+def test_lines_to_the_journal_have_their_priority_and_others_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, descriptor = os.pipe()
+    found = os.fstat(descriptor)
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+    writer = Writer(descriptor)
+    configure("info", "json", writer=writer)
+    get_log().warning("a")
+    get_log().info("b")
+    try:
+        raise ValueError
+    except ValueError:
+        get_log().exception("c")
+    writer.close()
+    os.close(descriptor)
+    with os.fdopen(reader, encoding="utf-8") as read:
+        lines = read.read().splitlines()
+    assert [line[:4] for line in lines] == ["<4>{", "<6>{", "<3>{"]
+    assert [json.loads(line[3:])["event"] for line in lines] == ["a", "b", "c"]
+    monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino + 1}")
+    with Path(os.devnull).open(encoding="utf-8") as other:
+        assert not is_journal(other.fileno())
 
 
 def test_a_log_that_nobody_reads_holds_up_nobody_and_says_what_is_missing() -> None:
