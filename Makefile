@@ -43,7 +43,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-bench otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-bench setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,12 +53,15 @@ demo: $(VENV)/.runtime ## build, start a daemon with several drivers, call them,
 	@$(NATIVE) drivers --out build/drivers $(EXAMPLES)
 	@$(PY) scripts/demo.py
 
-test: setup-test $(VENV)/.dev build drivers ## every test; installs what a bare Debian lacks (and says so first)
+test: setup-test $(VENV)/.dev build drivers ## every test but that of make boot; installs what a bare Debian lacks (and says so first)
 	$(NATIVE) unit --out build/unit_c
 	cd erlang && TERM=dumb rebar3 eunit
 	cd erlang && TERM=dumb rebar3 ct --suite $(ERLANG_SUITES)
 	@$(MAKE) otp28 || echo 'make test: no OTP 28 here: its tests are skipped'
-	$(PYTEST)
+	$(PYTEST) --ignore=tests/boot
+
+boot: setup-boot $(VENV)/.dev build drivers ## the service under a systemd that really boots, from a root of its own in build/boot: a minute, two the first time; wants root
+	GENDRIVERD_BOOT=1 $(PY) -m pytest tests/boot
 
 run: build ## a daemon in the foreground, with the shipped configuration and the example drivers
 	@$(NATIVE) drivers --out build/drivers $(EXAMPLES)
@@ -208,6 +211,9 @@ setup-build:
 
 setup-test:
 	@PYTHON=$(PYTHON) scripts/setup-debian test
+
+setup-boot:
+	@PYTHON=$(PYTHON) scripts/setup-debian boot
 
 setup-bench:
 	@PYTHON=$(PYTHON) scripts/setup-debian bench
