@@ -54,9 +54,7 @@ class Daemon:
         keys.ring = keys.read(config)
         users = user_numbers(config.daemon.unix_users)
         self._handshakes = Handshakes(self._supervisor, config.daemon, users, keys, log)
-        self._reloads = Reloads(
-            config, path, load, keys, self._handshakes, self._supervisor, self._notifier, log
-        )
+        self._reloads = Reloads(config, path, load, keys, self._handshakes, self._supervisor, self._notifier, log)
         self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:

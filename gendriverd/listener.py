@@ -52,14 +52,15 @@ class Listener:
     async def accept_forever(self, serve: Serve, nursery: trio.Nursery, log: Log, part: Part) -> None:
         """Each client gets a task of its own; `serve` owns its socket and does not raise."""
         while True:
-            part.beat()
             try:
                 with trio.move_on_after(part.pause):
                     client, peer = await self._socket.accept()
                     _tune(client, self._keepalive)
                     nursery.start_soon(serve, client, _peer(client, peer))
+                part.beat()
             except OSError as error:
                 if error.errno in EXHAUSTED:
+                    part.beat()  # others must leave first, and it goes on
                     log.warning("accept_failed", address=self.address, reason=error.strerror)
                     await trio.sleep(PAUSE)
 

@@ -23,6 +23,8 @@ PLACE = ROOT / "build/boot"
 ALLOWED = "landlock_create_ruleset landlock_add_rule landlock_restrict_self"
 SECONDS = 600  # for debootstrap
 SECONDS_TO_LEAVE = 30.0
+# What it mounts nobody else sees, and its end is the end of all that it has started.
+ALONE = ("unshare", "--mount", "--propagation", "private", "--pid", "--mount-proc", "--fork", "--kill-child")
 CGROUPS = Path("/sys/fs/cgroup")
 # Into control groups of its own, and where nspawn keeps its books nobody else looks.
 PRIVATE = """
@@ -81,9 +83,8 @@ def _run(*command: str | Path, why: str, seconds: float = SECONDS, cwd: Path = R
 def _bootstrap(root: Path) -> None:
     site, codename = _mirror()
     packages = "--include=systemd-sysv,python3"
-    _run(
-        "debootstrap", "--variant=minbase", packages, codename, root, site, why=f"no root by debootstrap of {codename}"
-    )
+    command = ("debootstrap", "--variant=minbase", packages, codename, root, site)
+    _run(*ALONE, *command, why=f"no root by debootstrap of {codename}")
 
 
 def _mirror() -> tuple[str, str]:
@@ -159,8 +160,7 @@ def boot(root: Path, results: Path, seconds: float) -> str:
         *("--machine=gendriverd-boot", "--link-journal=no"),
         f"--system-call-filter={ALLOWED}",
     ]
-    private = ["unshare", "--mount", "--propagation", "private", "--pid", "--mount-proc", "--fork", "--kill-child"]
-    command = [*private, "sh", "-c", PRIVATE, "sh", *nspawn]
+    command = [*ALONE, "sh", "-c", PRIVATE, "sh", *nspawn]
     with _control_groups() as groups:
         environ = {**os.environ, "LD_LIBRARY_PATH": str(libraries), "BOOT_GROUPS": " ".join(map(str, groups))}
         return _until_off(command, environ, seconds)

@@ -30,23 +30,28 @@ needs_systemd = pytest.mark.skipif(
 )
 
 
-def analyze(directory: Path, *arguments: str, drop_ins: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    """Of a copy of the service with these drop-ins."""
-    unit = directory / "gendriverd.service"
-    shutil.copy(UNITS / "gendriverd.service", unit)
-    added = directory / "gendriverd.service.d"
-    added.mkdir()
+def unit(directory: Path, drop_ins: tuple[str, ...]) -> Path:
+    """A copy of the service with these drop-ins; its program is one that is there."""
+    text = (UNITS / "gendriverd.service").read_text()
+    copied = directory / "gendriverd.service"
+    copied.write_text(text.replace("/usr/local/bin/gendriverd", "/bin/true"))
+    shutil.copy(UNITS / "gendriverd.socket", directory)
+    (directory / "gendriverd.service.d").mkdir()
     for name in drop_ins:
-        shutil.copy(DROP_INS / f"{name}.conf", added)
-    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", *arguments, str(unit)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+        shutil.copy(DROP_INS / f"{name}.conf", directory / "gendriverd.service.d")
+    return copied
+
+
+def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, timeout=50, check=False)
 
 
 @needs_systemd
 @pytest.mark.parametrize("drop_ins", MOST, ids=lambda names: "+".join(names) or "alone")
 def test_the_service_is_no_more_exposed_than_it_may_be(tmp_path: Path, drop_ins: tuple[str, ...]) -> None:
     most = MOST[drop_ins]
-    done = analyze(tmp_path, f"--threshold={round(most * 10)}", drop_ins=drop_ins)
+    threshold = f"--threshold={round(most * 10)}"
+    done = analyze("security", "--offline=true", "--no-pager", threshold, unit(tmp_path, drop_ins))
     assert done.returncode == 0, f"more than {most}:\n{done.stdout}{done.stderr}"
     assert "Overall exposure level for gendriverd.service" in done.stdout
 
@@ -55,8 +60,15 @@ def test_the_service_is_no_more_exposed_than_it_may_be(tmp_path: Path, drop_ins:
 def test_a_service_without_all_that_is_exposed(tmp_path: Path) -> None:
     """That the threshold is one."""
     (tmp_path / "bare.service").write_text("[Service]\nExecStart=/bin/true\n")
-    command = ["systemd-analyze", "security", "--offline=true", "--threshold=11", str(tmp_path / "bare.service")]
-    assert subprocess.run(command, capture_output=True, timeout=50, check=False).returncode != 0
+    assert analyze("security", "--offline=true", "--threshold=11", tmp_path / "bare.service").returncode != 0
+
+
+@needs_systemd
+@pytest.mark.parametrize("drop_ins", [(), *((path.stem,) for path in sorted(DROP_INS.glob("*.conf")))], ids=str)
+def test_systemd_understands_every_line(tmp_path: Path, drop_ins: tuple[str, ...]) -> None:
+    done = analyze("verify", "--man=no", unit(tmp_path, drop_ins))
+    about = [line for line in (done.stdout + done.stderr).splitlines() if "gendriverd" in line]
+    assert (about, done.returncode) == ([], 0)
 
 
 def test_every_drop_in_has_its_bound() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 from pathlib import Path
@@ -100,8 +101,13 @@ async def test_nobody_asks_and_nobody_wakes(autojump_clock: trio.testing.MockClo
     assert watchdog.fed == []
 
 
-async def test_an_accept_task_feeds_it_with_and_without_clients_until_it_is_stuck(
-    tmp_path: Path, liveness: Liveness, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("trouble", ["stuck", "broken"])
+async def test_an_accept_task_feeds_it_with_and_without_clients_until_it_is_in_trouble(
+    tmp_path: Path,
+    liveness: Liveness,
+    autojump_clock: trio.testing.MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
 ) -> None:
     watchdog, served, freed = Watchdog(), trio.Event(), trio.Event()
     listener = open_unix(Address("", 0, str(tmp_path / "s")), 0o600)
@@ -115,6 +121,10 @@ async def test_an_accept_task_feeds_it_with_and_without_clients_until_it_is_stuc
             await freed.wait()
         await trio.sleep_forever()
 
+    async def broken() -> None:
+        await trio.sleep(1)
+        raise OSError(errno.EINVAL, "not listening any more")
+
     async with trio.open_nursery() as nursery:
         nursery.start_soon(listener.accept_forever, serve, nursery, get_log(), liveness.part("accept"))
         nursery.start_soon(liveness.watch, watchdog.alive)
@@ -123,7 +133,7 @@ async def test_an_accept_task_feeds_it_with_and_without_clients_until_it_is_stuc
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "s"))
             await served.wait()
-        monkeypatch.setattr(listener._socket, "accept", stuck)
+        monkeypatch.setattr(listener._socket, "accept", {"stuck": stuck, "broken": broken}[trouble])
         last = trio.current_time()
         await trio.sleep(10 * ALLOWED)
         assert not [when for when in watchdog.fed if when > last + ALLOWED]
