@@ -49,14 +49,17 @@ CONFIGURATION = f"""
 [daemon]
 driver_path = ["/opt/drivers"]
 [instances.slow]
+sandbox.read = ["/srv/gates"]
 driver = "slowinit.so"
 settings = {{ fifo = "{GATES}/slow" }}
 [instances.gate]
+sandbox.read = ["/srv/gates"]
 driver = "gate.so"
 settings = {{ gate = "{GATES}/gate" }}
 [instances.crash]
 driver = "crash.so"
 [instances.confined]
+sandbox.profile = "none"  # what the unit forbids is looked at
 driver = "confined.so"
 [instances.changing]
 driver = "changing.so"
