@@ -22,6 +22,7 @@ from gendriverd.client import connect
 from gendriverd.errors import ListenError
 from gendriverd.etf import Atom
 from gendriverd.listener import open_listeners
+from gendriverd.liveness import Part
 from gendriverd.log import get_log
 from gendriverd.schema import DaemonConfig
 from gendriverd.sources import Peer
@@ -152,7 +153,7 @@ async def test_a_peer_that_is_gone_is_looked_for(keepalive: str, told: tuple[int
 
     served = trio.Event()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener.accept_forever, serve, nursery, get_log())
+        nursery.start_soon(listener.accept_forever, serve, nursery, get_log(), Part("accept", 1))
         host, port = listener.address.removeprefix("tcp://").split(":")
         with socket.create_connection((host, int(port)), 30):
             await served.wait()

@@ -17,6 +17,7 @@ from gendriverd.listener import open_unix
 from gendriverd.liveness import Liveness
 from gendriverd.log import get_log
 from gendriverd.quantities import Address
+from gendriverd.sources import Peer
 
 ALLOWED = 30.0  # seconds
 
@@ -112,7 +113,7 @@ async def test_an_accept_task_feeds_it_with_and_without_clients_until_it_is_in_t
     watchdog, served, freed = Watchdog(), trio.Event(), trio.Event()
     listener = open_unix(Address("", 0, str(tmp_path / "s")), 0o600)
 
-    async def serve(client: trio.socket.SocketType, _peer: str) -> None:
+    async def serve(client: trio.socket.SocketType, _peer: Peer) -> None:
         client.close()
         served.set()
 
