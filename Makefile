@@ -43,7 +43,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-bench setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -176,7 +176,7 @@ prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on P
 prop-short: ## the same on 500
 	$(MAKE) prop PROP_CASES=500
 
-bench: setup-bench $(VENV)/.dev $(VENV)/.bench ## gendriverd beside its alternatives, on one CPU and on two: most of an hour; BENCH="--workloads calls": other arguments
+bench: setup-test $(VENV)/.dev $(VENV)/.bench ## gendriverd beside its alternatives, on one CPU and on two: most of an hour; BENCH="--workloads calls": other arguments
 	$(PY) bench/bench.py $(BENCH)
 
 bench-short: setup-test $(VENV)/.dev $(VENV)/.bench ## whether all of it runs: a minute and a half
@@ -214,9 +214,6 @@ setup-test:
 
 setup-boot:
 	@PYTHON=$(PYTHON) scripts/setup-debian boot
-
-setup-bench:
-	@PYTHON=$(PYTHON) scripts/setup-debian bench
 
 $(PY): | setup-build
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,6 @@ A service of another engineer's making is one more generator in SERVICES.
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from certificates import Authority
 from running_daemon import running_daemon
 from vm import SystemTrouble
 
@@ -30,27 +30,6 @@ LIMITS = {
     "unsent_bytes": "4MiB",
     "connections": 20000,
 }
-
-CERTIFICATE = (
-    *("openssl", "req", "-x509", "-days", "2"),
-    *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"),
-)
-AUTHORITY = ("-subj", "/CN=bench", "-keyout", "ca.key", "-out", "ca.pem")
-OF_LOCALHOST = (
-    *("-CA", "ca.pem", "-CAkey", "ca.key", "-keyout", "key.pem", "-out", "cert.pem"),
-    *("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-    *("-addext", "basicConstraints=critical,CA:FALSE"),
-)
-STUNNEL = """foreground = quiet
-pid =
-socket = l:TCP_NODELAY=1
-sslVersionMin = TLSv1.3
-cert = {directory}/cert.pem
-key = {directory}/key.pem
-[front]
-accept = 127.0.0.1:{port}
-connect = {path}
-"""
 
 
 @dataclass
@@ -103,23 +82,17 @@ def daemon(bed: Bed) -> Iterator[Service]:
 
 @contextmanager
 def tls(bed: Bed) -> Iterator[Service]:
-    """The same daemon behind stunnel, which ends TLS and hands the bytes on to its unix socket."""
-    if shutil.which("stunnel") is None or shutil.which("openssl") is None:
-        raise SystemTrouble("stunnel is not there: apt-get install stunnel4")
-    behind, port = bed.service("daemon"), free_port()
-    with tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as directory:
-        ca, conf = Path(directory) / "ca.pem", Path(directory) / "stunnel.conf"
-        for of in (AUTHORITY, OF_LOCALHOST):
-            subprocess.run([*CERTIFICATE, *of], check=True, capture_output=True, cwd=directory)
-        conf.write_text(STUNNEL.format(port=port, path=behind.unix.removeprefix("unix:"), directory=directory))
-        with subprocess.Popen(["stunnel", str(conf)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as front:
-            try:
-                await_port(port)
-                pids = (*behind.pids, front.pid)
-                yield Service(pids=pids, host=behind.host, tls=f"tls://localhost:{port}", ca=str(ca))
-            finally:
-                front.terminate()
-                front.wait(10)
+    """A daemon with TLS before the bench's driver."""
+    instance = {"driver": bed.built / "driver.so", "limits": LIMITS}
+    with tempfile.TemporaryDirectory(prefix="gendriverd-bench-") as name:
+        directory = Path(name)
+        authority = Authority(directory)
+        ours = authority.issue("localhost", hosts=["localhost"])
+        files = {"certificate": ours.certificate, "key": ours.key}
+        with running_daemon(directory, {"work": instance}, tls=files) as running:
+            host, front = running.host_pid("work"), int(running.wait_event("tls_ready")["pid"])
+            url = running.tls_url.replace("127.0.0.1", "localhost")
+            yield Service(pids=(running.pid, host, front), host=host, tls=url, ca=str(authority.file))
 
 
 @contextmanager

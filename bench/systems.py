@@ -162,7 +162,7 @@ SYSTEMS = (
     System("gendriverd conn unix", {**LATENCY, **OWN}, "bench_gd", "daemon", ours("conn", "unix")),
     System("gendriverd conn tcp", {**LATENCY, **OWN, **PAYLOAD}, "bench_gd", "daemon", ours("conn", "tcp")),
     System("gendriverd batch 128", {"calls": (128,)}, "bench_gd", "daemon", ours("batch", "tcp"), ("sum",), 1),
-    System("gendriverd tls", {**LATENCY, **CALLS}, "bench_gd", "tls", over_tls, required=False),
+    System("gendriverd tls", {**LATENCY, **CALLS}, "bench_gd", "tls", over_tls),
     System("raw tcp", {**FULL, **IDLE}, "bench_gd", "echo", ours("call", "tcp"), also=ELSEWHERE),
     System("raw tcp plain", PLAIN, "bench_gd", "echo", ours("plain", "tcp")),
     System("raw unix", {**PLAIN, **PAYLOAD}, "bench_gd", "echo", ours("call", "unix")),

@@ -7,8 +7,11 @@ docs/control-channel.md says what the messages are, messages.py which of them a 
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
+import os
 import socket
+from collections.abc import Sequence
 
 import trio
 
@@ -38,15 +41,15 @@ class Channel:
     def close(self) -> None:
         self._socket.close()
 
-    def send_first(self, *message: Term, passed: int | None = None) -> None:
+    def send_first(self, *message: Term, passed: int | Sequence[int] | None = None) -> None:
         """Before any other, a few: there is room, and nobody needs to wait. Raises HostGone."""
         try:
             self._end.sendmsg([_encoded(message)], [] if passed is None else _descriptor(passed))
         except OSError as error:
             raise HostGone(_why(error)) from error
 
-    async def send(self, *message: Term, passed: int | None = None) -> None:
-        """Raises HostGone. `passed`: a descriptor of which the host gets a copy."""
+    async def send(self, *message: Term, passed: int | Sequence[int] | None = None) -> None:
+        """Raises HostGone. `passed`: descriptors of which the host gets a copy."""
         data, ancillary = _encoded(message), [] if passed is None else _descriptor(passed)
         async with self._sending:
             try:
@@ -61,30 +64,48 @@ class Channel:
 
     async def receive(self) -> Message:
         """The next message. Raises HostGone at the end, BadMessage for anything that is none."""
+        return parse((await self.receive_term())[0])
+
+    async def receive_term(self, descriptors: int = 0) -> tuple[Term, list[int]]:
+        """The same, not looked at, with at most so many descriptors, which are the caller's then."""
         try:
-            data, flags = await self._receive()
+            data, fds, flags = await self._receive(descriptors)
         except (OSError, trio.ClosedResourceError) as error:
             raise HostGone(_why(error)) from error
-        if flags & socket.MSG_CTRUNC:
-            raise BadMessage("a message with a descriptor")  # the kernel has closed it: there was no room for it
-        if flags & socket.MSG_TRUNC:
-            raise BadMessage(f"a message of more than {MESSAGE_MAX} bytes")
-        if not data:
-            raise HostGone("end of file")
-        try:
-            return parse(etf.decode(data, LIMITS))
-        except EtfError as error:
-            raise BadMessage(f"a message that is no term: {error.reason}") from error
+        with contextlib.ExitStack() as undo:
+            for fd in fds:
+                undo.callback(os.close, fd)
+            term = _decoded(data, flags)
+            undo.pop_all()
+        return term, fds
 
-    async def _receive(self) -> tuple[bytes, int]:
+    async def _receive(self, descriptors: int) -> tuple[bytes, list[int], int]:
         """A host that left without having read all of ours is said to have reset the channel, once and before what it
         had sent: that is still there.
         """
+        room = socket.CMSG_LEN(descriptors * 4) if descriptors else 0
         try:
-            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
+            data, ancillary, flags, _ = await self._socket.recvmsg(MESSAGE_MAX, room)
         except ConnectionResetError:
-            data, _, flags, _ = await self._socket.recvmsg(MESSAGE_MAX)
-        return data, flags
+            data, ancillary, flags, _ = await self._socket.recvmsg(MESSAGE_MAX, room)
+        fds = array.array("i")
+        for _, kind, rights in ancillary:
+            if kind == socket.SCM_RIGHTS:
+                fds.frombytes(rights[: len(rights) - len(rights) % fds.itemsize])
+        return data, list(fds), flags
+
+
+def _decoded(data: bytes, flags: int) -> Term:
+    if flags & socket.MSG_CTRUNC:
+        raise BadMessage("a message with a descriptor too many")  # the kernel has closed it: there was no room for it
+    if flags & socket.MSG_TRUNC:
+        raise BadMessage(f"a message of more than {MESSAGE_MAX} bytes")
+    if not data:
+        raise HostGone("end of file")
+    try:
+        return etf.decode(data, LIMITS)
+    except EtfError as error:
+        raise BadMessage(f"a message that is no term: {error.reason}") from error
 
 
 def _encoded(message: tuple[Term, ...]) -> bytes:
@@ -94,8 +115,9 @@ def _encoded(message: tuple[Term, ...]) -> bytes:
     return data
 
 
-def _descriptor(passed: int) -> list[tuple[int, int, array.array[int]]]:
-    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [passed]))]
+def _descriptor(passed: int | Sequence[int]) -> list[tuple[int, int, array.array[int]]]:
+    fds = [passed] if isinstance(passed, int) else passed
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
 
 
 def _why(error: BaseException) -> str:

@@ -82,6 +82,8 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=raw,
     )
     call.add_argument("--connect", metavar="URL", default=DEFAULT_CONNECT, help="where it listens (%(default)s)")
+    call.add_argument("--ca", metavar="FILE", type=Path, help="tls://: who may sign its certificate (the system's)")
+    call.add_argument("--cert", metavar="FILE", type=Path, help="tls://: our certificate and its key, in PEM")
     call.add_argument("--timeout", metavar="S", type=_seconds, default=5.0, help="seconds to wait (%(default)s)")
     call.add_argument("--key", metavar="N", type=_key, help="requests with one key run in order on one worker")
     call.add_argument(
@@ -304,12 +306,15 @@ def _check(options: argparse.Namespace) -> int:
     from gendriverd.check import check_drivers
     from gendriverd.config import load
     from gendriverd.keys import Keys
+    from gendriverd.tls_files import read_material
     from gendriverd.users import owner_numbers, user_numbers
 
     config = load(options.config, overrides(options, os.environ))
-    Keys(options.config.absolute().parent, os.environ).read(config)
+    directory = options.config.absolute().parent
+    Keys(directory, os.environ).read(config)
     user_numbers(config.daemon.unix_users)
     owner_numbers(config.daemon.unix_owner)
+    read_material(config.tls, directory, os.environ)
     return check_drivers(config)
 
 
@@ -334,7 +339,7 @@ def _admin(options: argparse.Namespace) -> str:
 
 
 def _call(options: argparse.Namespace) -> int:
-    from gendriverd.cli_call import run_call
+    from gendriverd.cli_call import run_call, trusted
 
     return run_call(
         options.connect,
@@ -345,6 +350,7 @@ def _call(options: argparse.Namespace) -> int:
         options.key,
         options.cast,
         options.key_file,
+        trusted(options.connect, options.ca, options.cert),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import re
+import ssl
 import sys
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from gendriverd import erlterm
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, UnknownCommand, Unreachable
 from gendriverd.client.protocol import CONNECT_TIMEOUT
 from gendriverd.client.sync import connect
+from gendriverd.client.tls import SCHEME
+from gendriverd.errors import ConfigError
 from gendriverd.etf import Atom, EtfError, Term
 from gendriverd.key_file import read_key_file
 
@@ -28,6 +31,7 @@ def run_call(
     key: int | None,
     cast: bool,
     key_file: tuple[str, Path] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> int:
     """Print the reply; the exit code.
 
@@ -40,7 +44,7 @@ def run_call(
         params = None if term is None else _said(erlterm.parse(term))
         number: int | str = int(cmd) if re.fullmatch("-?[0-9]+", cmd) else cmd
         secret = None if key_file is None else (key_file[0], read_key_file(key_file[1]))
-        with connect(url, instance, connect_timeout=timeout or CONNECT_TIMEOUT, key=secret) as client:
+        with connect(url, instance, connect_timeout=timeout or CONNECT_TIMEOUT, key=secret, tls=tls) as client:
             if cast:
                 client.cast(number, params, key=key)
                 return 0
@@ -69,6 +73,23 @@ def run_call(
     except OSError as exc:
         return _say(EX_IOERR, f"the reply cannot be written: {exc.strerror}")
     return EX_ERROR if _is_error(answer) else 0
+
+
+def trusted(url: str, ca: Path | None, cert: Path | None) -> ssl.SSLContext | None:
+    """What --ca and --cert say. Raises ConfigError for files that will not do, and where the address is none of TLS."""
+    if ca is None and cert is None:
+        return None
+    if not url.startswith(SCHEME):
+        raise ConfigError([f"--ca and --cert are for addresses such as 'tls://example.com:9901', not {url!r}"])
+    try:
+        context = ssl.create_default_context(cafile=ca)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        if cert is not None:
+            context.load_cert_chain(cert)
+    except OSError as error:
+        files = " and ".join(str(file) for file in (ca, cert) if file is not None)
+        raise ConfigError([f"{files}: {error.strerror or 'not what is wanted: certificates, a key, in PEM'}"]) from None
+    return context
 
 
 def _said(term: Term) -> Term:

@@ -21,7 +21,17 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gendriverd.errors import ConfigError, ExitCode
-from gendriverd.schema import Config, DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Sandbox, Section
+from gendriverd.schema import (
+    Config,
+    DaemonConfig,
+    InstanceConfig,
+    KeyConfig,
+    Limits,
+    Restart,
+    Sandbox,
+    Section,
+    TlsConfig,
+)
 from gendriverd.toml_places import KeyPath, place_of, places
 
 DEFAULT_PATH = Path("/etc/gendriverd/gendriverd.toml")
@@ -128,7 +138,9 @@ def _with_absolute_paths(config: Config, directory: Path) -> Config:
         "snapshots_dir": beneath(config.daemon.snapshots_dir),
     }
     daemon = config.daemon.model_copy(update=paths)
-    return config.model_copy(update={"instances": instances, "keys": keys, "daemon": daemon})
+    files = {name: absolute(getattr(config.tls, name)) for name in ("certificate", "key", "client_ca")}
+    tls = config.tls.model_copy(update=files)
+    return config.model_copy(update={"instances": instances, "keys": keys, "daemon": daemon, "tls": tls})
 
 
 def _by_line(problem: str) -> tuple[str, int, str]:
@@ -160,6 +172,7 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if len(os.fsencode(config.daemon.admin)) > SOCKET_PATH_MAX:
         yield ("daemon", "admin"), f"[daemon] admin is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
     yield from _about_keys(config)
+    yield from _about_tls(config)
     for name, instance in config.instances.items():
         limits = instance.limits
         if limits.in_flight_bytes < limits.frame:
@@ -207,6 +220,26 @@ def _about_certificates(config: Config) -> Iterator[tuple[KeyPath, str]]:
                 yield ("keys", name, "certificates"), problem
 
 
+def _about_tls(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Each part of it is of no use without the others."""
+    tls = config.tls
+    if len(set(tls.listen)) != len(tls.listen):
+        yield ("tls", "listen"), "[tls] listen names an address twice"
+    if both := [str(each) for each in tls.listen if each.port and each in config.daemon.listen]:
+        yield ("tls", "listen"), f"[tls] listen names {both[0]}, which is one of [daemon] listen"
+    if (tls.listen or tls.key) and not tls.certificate:
+        yield ("tls",), "[tls] needs a setting 'certificate'"
+    if tls.certificate and not tls.key:
+        yield ("tls",), "[tls] needs a setting 'key'"
+    if tls.clients != "none" and not tls.client_ca:
+        yield ("tls", "clients"), f'[tls] clients = "{tls.clients}" needs client_ca: who may sign their certificates'
+    if tls.clients == "none" and tls.client_ca:
+        problem = (
+            'client_ca is not asked for: clients = "none" takes those without a certificate; "required" asks for one'
+        )
+        yield ("tls", "client_ca"), f"[tls] {problem}"
+
+
 def _key_path(error: ErrorDetails) -> KeyPath:
     return tuple(str(part) for part in error["loc"] if part != "[key]")
 
@@ -243,7 +276,7 @@ def _did_you_mean(path: KeyPath) -> str:
 
 
 def _known_keys(table: KeyPath) -> Sequence[str]:
-    sections: dict[KeyPath, type[Section]] = {(): Config, ("daemon",): DaemonConfig}
+    sections: dict[KeyPath, type[Section]] = {(): Config, ("daemon",): DaemonConfig, ("tls",): TlsConfig}
     if len(table) == 2 and table[0] == "keys":
         return list(KeyConfig.model_fields)
     below: dict[KeyPath, type[Section]] = {

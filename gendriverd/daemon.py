@@ -18,13 +18,16 @@ from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
-from gendriverd.listener import Listener, Serve, open_listeners
+from gendriverd.listener import Listener, Serve, open_listeners, tls_name
 from gendriverd.liveness import Liveness
 from gendriverd.log import Log
+from gendriverd.quantities import Address
 from gendriverd.reload import Reloads
 from gendriverd.schema import Config
-from gendriverd.sdnotify import Notifier, passed_fds, watchdog_time
+from gendriverd.sdnotify import Notifier, named_fds, passed_fds, watchdog_time
+from gendriverd.sources import of_address
 from gendriverd.supervisor import Supervisor
+from gendriverd.tls import Tls
 from gendriverd.users import user_numbers
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # SIGHUP does not stop, but must not kill either
@@ -47,14 +50,18 @@ class Daemon:
         self._log = log
         self._notifier = Notifier(environ)
         self._liveness = Liveness(watchdog_time(environ), log)
-        self._passed = passed_fds(environ)
+        self._passed_tls = named_fds("tls", environ)
+        self._passed = [fd for fd in passed_fds(environ) if fd not in self._passed_tls]
         self._supervisor = Supervisor(config, log)
         self._turned_away = trio.Event()  # those who were not handed over when the stop came
         keys = Keys(path.absolute().parent, environ)
         keys.ring = keys.read(config)
+        self._tls = Tls(config, path.absolute().parent, environ, log)
         users = user_numbers(config.daemon.unix_users)
         self._handshakes = Handshakes(self._supervisor, config.daemon, users, keys, log)
-        self._reloads = Reloads(config, path, load, keys, self._handshakes, self._supervisor, self._notifier, log)
+        self._reloads = Reloads(
+            config, path, load, keys, self._tls, self._handshakes, self._supervisor, self._notifier, log
+        )
         self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
 
     async def run(self) -> None:
@@ -71,11 +78,13 @@ class Daemon:
         with trio.open_signal_receiver(*STOPPING) as signals, trio.open_signal_receiver(signal.SIGCHLD) as children:
             listeners = open_listeners(self._config.daemon, self._passed)
             admin: list[Listener] = []
+            tls: list[Listener] = []
             try:
+                tls = self._tls.open(self._config, self._passed_tls)
                 admin = open_admin(self._config.daemon.admin, self._log)
-                await self._serve(listeners, admin, signals, children)
+                await self._serve(listeners, admin, tls, signals, children)
             finally:
-                for listener in (*listeners, *admin):
+                for listener in (*listeners, *admin, *tls):
                     listener.close()
         self._log.info("stopped")
 
@@ -83,6 +92,7 @@ class Daemon:
         self,
         listeners: list[Listener],
         admin: list[Listener],
+        tls: list[Listener],
         signals: AsyncIterator[int],
         children: AsyncIterator[int],
     ) -> None:
@@ -96,6 +106,7 @@ class Daemon:
                 for listener in listeners:
                     self._accept(listener, self._handshakes.serve, accepting, background)
                     self._log.info("listening", address=listener.address)
+                self._tls.start(tls, self._serve_certified, background)
                 background.start_soon(self._liveness.watch, self._notifier.alive)
                 background.start_soon(self._report)
                 await self._wait_for_stop(signals, background)
@@ -103,6 +114,7 @@ class Daemon:
                 accepting.cancel_scope.cancel()
             for listener in (*listeners, *admin):
                 listener.close()
+            await self._tls.drain()
             self._supervisor.stop()
             background.start_soon(self._force, signals, background.cancel_scope)
             await self._handshakes.stop()
@@ -111,6 +123,13 @@ class Daemon:
     def _accept(self, listener: Listener, serve: Serve, accepting: trio.Nursery, background: trio.Nursery) -> None:
         part = self._liveness.part(f"accept {listener.address}")
         accepting.start_soon(listener.accept_forever, serve, background, self._log, part)
+
+    async def _serve_certified(
+        self, client: trio.socket.SocketType, address: Address, certified: tuple[str, ...] | None
+    ) -> None:
+        """One that the front hands over, by a unix socket: whose process is behind that says nothing of the client."""
+        peer = of_address(address.host, address.port)._replace(name=tls_name(address))
+        await self._handshakes.serve(client, peer, certified)
 
     async def _wait_for_stop(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:
         async for number in signals:
@@ -127,6 +146,7 @@ class Daemon:
         part = self._liveness.part("supervisor")
         await self._supervisor.run(part, task_status=task_status)
         await self._turned_away.wait()
+        await self._tls.stop()
         background.cancel_scope.cancel()
 
     async def _force(self, signals: AsyncIterator[int], everything: trio.CancelScope) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 
 from gendriverd.auth import Commands, Grant, Key, Keyring
 from gendriverd.errors import ConfigError
-from gendriverd.key_file import OTHERS, OTHERS_OF_A_CREDENTIAL, read_key_file
+from gendriverd.key_file import find, read_key_file
 from gendriverd.schema import Config, KeyConfig
-
-CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's, LoadCredential=
 
 
 class Keys:
@@ -44,11 +42,8 @@ class Keys:
         return tuple(found)
 
     def _secret(self, file: str) -> bytes:
-        """A name without a / is a credential's, if there is one."""
-        directory = self._environ.get(CREDENTIALS)
-        if directory and "/" not in file and (Path(directory) / file).exists():
-            return read_key_file(Path(directory) / file, others=OTHERS_OF_A_CREDENTIAL)
-        return read_key_file(self._directory / file, others=OTHERS)
+        path, others = find(file, self._directory, self._environ)
+        return read_key_file(path, others=others)
 
 
 def grant_of(name: str, config: KeyConfig, keys: tuple[Key, ...]) -> Grant:

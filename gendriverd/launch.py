@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Starting gendriver-host: its file descriptors, environment and session; and its death, which is what waitid says.
+"""Starting gendriver-host, or the front of TLS: its file descriptors, environment and session; and its death, which is
+what waitid says.
 
 posix_spawn puts the control channel on descriptor 3 without running Python between fork and exec. The process is held
 by a pidfd, so a signal cannot hit a stranger that got its number. Whatever it left in its process group is killed
@@ -14,6 +15,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -27,10 +29,13 @@ from gendriverd.errors import LaunchError
 CHANNEL_FD = 3
 NUMBER = "GENDRIVERD_HOST_NUMBER"  # in a host's environment: whose a process is that a driver has started
 ENVIRONMENT = frozenset({"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "LD_PRELOAD"})
+FRONT_ENVIRONMENT = frozenset({"LD_LIBRARY_PATH", "OPENSSL_CONF", "OPENSSL_MODULES"})
 ENVIRONMENT_PREFIXES = ("LC_", "MALLOC_", "ASAN_", "LSAN_", "TSAN_", "UBSAN_", "LLVM_PROFILE_", "GCOV_")
 
 
-living: dict[int, str] = {}  # the hosts that are not reaped, process id to number; as children, the process's own
+living: dict[
+    int, str
+] = {}  # the hosts and fronts that are not reaped, process id to number; as children, the process's own
 _numbers = itertools.count(1)
 
 
@@ -48,7 +53,7 @@ class Exit(NamedTuple):
 
 
 class Host:
-    """A running gendriver-host. Reap it with wait(), then close(). `maps`: its /proc/PID/maps, or -1."""
+    """A running gendriver-host, or front. Reap it with wait(), then close(). `maps`: its /proc/PID/maps, or -1."""
 
     def __init__(self, pid: int, pidfd: int, channel: Channel, output: int) -> None:
         self.pid = pid
@@ -157,17 +162,29 @@ def host_environment(environ: Mapping[str, str] = os.environ, library_path: str 
 def launch(executable: Path, name: str, generation: int, library_path: str = "") -> Host:
     """Start a host; it waits for {start, Map} on its channel. Raises LaunchError."""
     environment = host_environment(library_path=library_path)
+    environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation)}
+    return start_process(executable, [f"instance={name}"], environment)  # for ps; "--version" would be a lawful name
+
+
+def launch_front(environ: Mapping[str, str] = os.environ) -> Host:
+    """Start the front that ends TLS; it waits for {start, N, Map} on its channel. Raises LaunchError."""
+    environment = {key: value for key, value in environ.items() if key in FRONT_ENVIRONMENT}
+    cache = [f"-Xpycache_prefix={sys.pycache_prefix}"] if sys.pycache_prefix else []
+    return start_process(Path(sys.executable), ["-I", *cache, "-m", "gendriverd.tls_front"], environment)
+
+
+def start_process(executable: Path, arguments: list[str], environment: dict[str, str]) -> Host:
+    """Whatever is started: with its channel, its output, a session and a number of its own. Raises LaunchError."""
     number = str(next(_numbers))
-    environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation), NUMBER: number}
     try:
-        host = _spawn(executable, name, environment)
+        host = _spawn(executable, arguments, {**environment, NUMBER: number})
     except OSError as error:
         raise LaunchError(f"cannot start {executable}: {error.strerror}", permanent=False) from error
     living[host.pid] = number
     return host
 
 
-def _spawn(executable: Path, name: str, environment: dict[str, str]) -> Host:
+def _spawn(executable: Path, arguments: list[str], environment: dict[str, str]) -> Host:
     with contextlib.ExitStack() as undo:
         channel, theirs = make_pair()
         undo.callback(channel.close)
@@ -175,7 +192,7 @@ def _spawn(executable: Path, name: str, environment: dict[str, str]) -> Host:
             reader, writer = os.pipe()
             undo.callback(os.close, reader)
             try:
-                pid = _posix_spawn(executable, name, environment, theirs, writer)
+                pid = _posix_spawn(executable, arguments, environment, theirs, writer)
             finally:
                 os.close(writer)
         pidfd = _hold(pid)
@@ -183,11 +200,13 @@ def _spawn(executable: Path, name: str, environment: dict[str, str]) -> Host:
         return Host(pid, pidfd, channel, reader)
 
 
-def _posix_spawn(executable: Path, name: str, environment: dict[str, str], channel: socket.socket, output: int) -> int:
+def _posix_spawn(
+    executable: Path, arguments: list[str], environment: dict[str, str], channel: socket.socket, output: int
+) -> int:
     """Descriptors 0 to 3 as the host expects them; Python opens all others close-on-exec."""
     return os.posix_spawn(
         executable,
-        [str(executable), f"instance={name}"],  # for ps; "--version" would be a lawful name
+        [str(executable), *arguments],
         environment,
         file_actions=[
             (os.POSIX_SPAWN_DUP2, output, 1),

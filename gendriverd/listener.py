@@ -24,7 +24,7 @@ from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.liveness import Part
 from gendriverd.log import Log
 from gendriverd.quantities import Address
-from gendriverd.schema import DaemonConfig
+from gendriverd.schema import DaemonConfig, TlsConfig
 from gendriverd.sources import Peer, of_address, of_nobody, of_user
 from gendriverd.users import owner_numbers
 
@@ -64,6 +64,9 @@ class Listener:
                     log.warning("accept_failed", address=self.address, reason=error.strerror)
                     await trio.sleep(PAUSE)
 
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
     def close(self) -> None:
         self._socket.close()
         file, self._file = self._file, None
@@ -83,15 +86,33 @@ def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener
     return opened
 
 
+def open_tls(config: TlsConfig, passed: Sequence[int]) -> list[Listener]:
+    """The same for the front. It encrypts, so the addresses may be any."""
+    with contextlib.ExitStack() as undo:
+        opened: list[Listener] = []
+        for each in _passed_tls(passed) if passed else _configured_tls(config):
+            opened.append(each)
+            undo.callback(each.close)
+        undo.pop_all()
+    return opened
+
+
+def _configured_tls(config: TlsConfig) -> Iterator[Listener]:
+    for address in config.listen:
+        for sock in _open_tcp(address, insecure=True):
+            yield Listener(sock, tls_name(_address(sock)))
+
+
 def _configured(config: DaemonConfig) -> Iterator[Listener]:
     for address in config.listen:
         if address.path:
             yield open_unix(address, config.unix_mode, config.unix_owner)
         else:
-            yield from _open_tcp(address, config.keepalive, insecure=config.insecure)
+            for sock in _open_tcp(address, insecure=config.insecure):
+                yield Listener(sock, _tcp_name(sock), keepalive=config.keepalive)
 
 
-def _open_tcp(address: Address, keepalive: float, *, insecure: bool) -> Iterator[Listener]:
+def _open_tcp(address: Address, *, insecure: bool) -> Iterator[socket.socket]:
     try:
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -112,7 +133,7 @@ def _open_tcp(address: Address, keepalive: float, *, insecure: bool) -> Iterator
         except OSError as error:
             sock.close()
             raise _listen_error(str(address), error) from error
-        yield Listener(sock, _tcp_name(sock), keepalive=keepalive)
+        yield sock
 
 
 def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
@@ -120,7 +141,7 @@ def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
     if not loopback and not insecure:
         raise ListenError(
             f"refusing to listen on {address}: it can be reached from other machines and nothing is encrypted;"
-            " use 127.0.0.1 or a unix socket, or set [daemon] insecure = true",
+            " use [tls] listen, 127.0.0.1 or a unix socket, or set [daemon] insecure = true",
             ExitCode.CONFIG,
         )
 
@@ -200,20 +221,31 @@ def _remove_stale(path: Path) -> None:
 
 
 def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
-    for fd in fds:
-        try:
-            sock = socket.socket(fileno=fd)
-            listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        except OSError as error:
-            raise ListenError(f"descriptor {fd} passed by systemd is no socket: {error.strerror}") from error
-        if sock.type != socket.SOCK_STREAM or not listening:
-            raise ListenError(f"descriptor {fd} passed by systemd is no listening stream socket")
-        sock.set_inheritable(False)
+    for sock in map(_passed_socket, fds):
         if sock.family == socket.AF_UNIX:
             yield Listener(sock, f"unix:{os.fsdecode(sock.getsockname())}")
         else:
             _check_exposure(str(sock.getsockname()[0]), _tcp_name(sock), insecure=config.insecure)
             yield Listener(sock, _tcp_name(sock), keepalive=config.keepalive)
+
+
+def _passed_tls(fds: Sequence[int]) -> Iterator[Listener]:
+    for sock in map(_passed_socket, fds):
+        if sock.family not in {socket.AF_INET, socket.AF_INET6}:
+            raise ListenError(f"descriptor {sock.fileno()} passed by systemd for TLS is no TCP socket")
+        yield Listener(sock, tls_name(_address(sock)))
+
+
+def _passed_socket(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        raise ListenError(f"descriptor {fd} passed by systemd is no socket: {error.strerror}") from error
+    if sock.type != socket.SOCK_STREAM or not listening:
+        raise ListenError(f"descriptor {fd} passed by systemd is no listening stream socket")
+    sock.set_inheritable(False)
+    return sock
 
 
 def _listen_error(address: str, error: OSError) -> ListenError:
@@ -223,9 +255,18 @@ def _listen_error(address: str, error: OSError) -> ListenError:
     return ListenError(f"cannot listen on {address}: {why or os.strerror(error.errno or 0)}", code)
 
 
-def _tcp_name(sock: socket.socket) -> str:
+def _address(sock: socket.socket) -> Address:
     host, port = sock.getsockname()[:2]
-    return str(Address(host, port, ""))
+    return Address(host, port, "")
+
+
+def _tcp_name(sock: socket.socket) -> str:
+    return str(_address(sock))
+
+
+def tls_name(address: Address) -> str:
+    """tls://HOST:PORT"""
+    return f"tls{str(address).removeprefix('tcp')}"
 
 
 def _inode(file: Path | None) -> tuple[int, int] | None:

@@ -17,13 +17,17 @@ from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.log import Log
-from gendriverd.schema import Config, DaemonConfig
+from gendriverd.schema import Config
 from gendriverd.sdnotify import Notifier
 from gendriverd.supervisor import Outcome, Supervisor
+from gendriverd.tls import Tls
+from gendriverd.tls_files import Material
 from gendriverd.users import user_numbers
 
 # Of [daemon]: what a reload cannot change.
 FIXED = frozenset({"listen", "insecure", "unix_mode", "unix_owner", "keepalive", "admin", "log_level", "log_format"})
+
+Read = tuple[Config, Keyring | None, frozenset[int] | None, Material | None]
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Reloaded:
     """What came of it."""
 
     outcomes: dict[str, Outcome]
-    fixed: list[str]  # settings of [daemon] that differ, and take effect at the next start
+    fixed: list[str]  # settings that differ, of [daemon] where no table is named, and take effect at the next start
 
 
 class Reloads:
@@ -43,16 +47,18 @@ class Reloads:
         path: Path,
         load: Callable[[], Config],
         keys: Keys,
+        tls: Tls,
         handshakes: Handshakes,
         supervisor: Supervisor,
         notifier: Notifier,
         log: Log,
     ) -> None:
         self.config = config  # the newest
-        self._started = config.daemon
+        self._started = config
         self._path = path
         self._load = load
         self._keys = keys
+        self._tls = tls
         self._handshakes = handshakes
         self._supervisor = supervisor
         self._notifier = notifier
@@ -78,23 +84,25 @@ class Reloads:
                 self._notifier.reloaded(self._supervisor.status())
 
     async def _reload(self, by: str, only: str | None) -> Reloaded:
-        config, ring, users = await self._read(by, only)
-        fixed = _fixed(self._started, config.daemon)
+        config, ring, users, material = await self._read(by, only)
+        fixed = _fixed(self._started, config)
         if fixed:
             self._log.warning("reload_needs_restart", settings=fixed)
         about = {} if only is None else {"instance": only}
         self._log.info("reloading", path=str(self._path), by=by, **about)
         self.config, self._keys.ring = config, ring
         self._handshakes.configure(config.daemon, users)
+        await self._tls.renew(material)
         outcomes = await self._supervisor.reload(config, only)
         self._log.info("reloaded", status=self._supervisor.status())
         return Reloaded(outcomes, fixed)
 
-    async def _read(self, by: str, only: str | None) -> tuple[Config, Keyring | None, frozenset[int] | None]:
+    async def _read(self, by: str, only: str | None) -> Read:
         try:
             config = await trio.to_thread.run_sync(self._load)
             ring = await trio.to_thread.run_sync(self._keys.read, config)
             users = await trio.to_thread.run_sync(user_numbers, config.daemon.unix_users)
+            material = await trio.to_thread.run_sync(self._tls.read, config)
         except ConfigError as error:
             self._log.error("reload_failed", by=by, problems=list(error.problems))
             raise
@@ -102,8 +110,9 @@ class Reloads:
         if only is not None and only not in known:
             names = ", ".join(sorted(known)) or "none"
             raise UnknownInstance(f"there is no instance {only!r:.80}; the instances are: {names}")
-        return config, ring, users
+        return config, ring, users, material
 
 
-def _fixed(old: DaemonConfig, new: DaemonConfig) -> list[str]:
-    return sorted(key for key in FIXED if getattr(old, key) != getattr(new, key))
+def _fixed(old: Config, new: Config) -> list[str]:
+    of_daemon = sorted(key for key in FIXED if getattr(old.daemon, key) != getattr(new.daemon, key))
+    return of_daemon + (["tls.listen"] if old.tls.listen != new.tls.listen else [])

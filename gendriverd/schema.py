@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 
 from gendriverd import quantities
+from gendriverd.tls_context import Clients
 
 DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
 PATHS_MAX = 8 * 1024  # bytes of the paths that one list of a sandbox holds
@@ -116,6 +117,12 @@ def _a_network(text: str) -> str:
         raise ValueError(f"must be addresses, networks such as '10.0.0.0/8', or 'unix', not {text!r:.80}") from None
 
 
+def _over_tcp(address: quantities.Address) -> quantities.Address:
+    if address.path:
+        raise ValueError(f"must be an address such as 'tcp://0.0.0.0:9901', not '{address}'")
+    return address
+
+
 def _bounded(settings: dict[str, str]) -> dict[str, str]:
     total = sum(len(key.encode()) + len(value.encode()) + 10 for key, value in settings.items())
     if total > SETTINGS_MAX:
@@ -135,6 +142,7 @@ Mode = Annotated[int, BeforeValidator(quantities.mode)]
 Path_ = Annotated[str, AfterValidator(_exists_as_text)]
 PathOrNone = Annotated[str, AfterValidator(_no_nul)]  # empty: none
 Listen = Annotated[quantities.Address, BeforeValidator(quantities.address)]
+TcpListen = Annotated[Listen, AfterValidator(_over_tcp)]
 Texts = Annotated[tuple[Path_, ...], Field(strict=False)]
 Paths = Annotated[tuple[Path_, ...], Field(strict=False), AfterValidator(_few_paths)]
 Sha256 = Annotated[str, AfterValidator(_sha256)]
@@ -241,6 +249,19 @@ class KeyConfig(Section):
     commands: Permitted = None  # all
 
 
+class TlsConfig(Section):
+    """[tls]"""
+
+    listen: Annotated[tuple[TcpListen, ...], Field(strict=False, max_length=64)] = ()  # none: no TLS
+    certificate: PathOrNone = ""
+    key: PathOrNone = ""
+    clients: Clients = "none"
+    client_ca: PathOrNone = ""
+    handshake_timeout: Limit = 5.0
+    handshake_pending: Count = 256
+    connections: Annotated[int, Field(ge=1, le=500_000)] = 1024
+
+
 class DaemonConfig(Section):
     """[daemon]"""
 
@@ -284,6 +305,7 @@ class Config(Section):
     daemon: DaemonConfig = DaemonConfig()
     instances: dict[Name, InstanceConfig] = Field(default_factory=dict)
     keys: dict[Name, KeyConfig] = Field(default_factory=dict)
+    tls: TlsConfig = TlsConfig()
 
     def enabled(self) -> dict[str, InstanceConfig]:
         return {name: instance for name, instance in self.instances.items() if instance.enabled}

@@ -67,3 +67,9 @@ def passed_fds(environ: Mapping[str, str] = os.environ) -> list[int]:
     if environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal():
         return []
     return list(range(FIRST_FD, FIRST_FD + int(count)))
+
+
+def named_fds(name: str, environ: Mapping[str, str] = os.environ) -> list[int]:
+    """Those of them that are called so: FileDescriptorName= of the socket unit."""
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    return [fd for fd, each in zip(passed_fds(environ), names, strict=False) if each == name]

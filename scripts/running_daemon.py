@@ -107,6 +107,10 @@ class RunningDaemon:
         return next(address for address in self.addresses() if address.startswith("tcp://"))
 
     @property
+    def tls_url(self) -> str:
+        return next(address for address in self.addresses() if address.startswith("tls://"))
+
+    @property
     def unix_url(self) -> str:
         return next(address for address in self.addresses() if address.startswith("unix:"))
 
@@ -243,10 +247,11 @@ def configuration(
     daemon: Mapping[str, object],
     instances: Mapping[str, Mapping[str, object]],
     keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    tls: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
     """The text of a configuration file."""
     named = {"instances": {name: as_we_are(instance) for name, instance in instances.items()}, "keys": keys}
-    tables = {"daemon": daemon}
+    tables = {"daemon": daemon, "tls": tls}
     for kind, each in named.items():
         tables |= {f"{kind}.{json.dumps(name)}": settings for name, settings in each.items()}
     lines = []
@@ -272,6 +277,7 @@ def running_daemon(
     *,
     settings: Mapping[str, object] | None = None,
     keys: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    tls: Mapping[str, object] = MappingProxyType({}),
     arguments: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     expect_ready: Sequence[str] | None = None,
@@ -280,7 +286,7 @@ def running_daemon(
     user: int | None = None,
 ) -> Iterator[RunningDaemon]:
     """A daemon with these instances, on a free loopback port and a unix socket; `settings` are those of [daemon],
-    `keys` the tables of [keys].
+    `keys` the tables of [keys], `tls` those of [tls]: with any, it listens for TLS on a free port too.
 
     `passed`: descriptors of listening sockets, which stand instead, as systemd passes them. `under`: a command that
     becomes the daemon, as `ip netns exec NAME`. `user`: its number, where it is not to be ours.
@@ -300,7 +306,8 @@ def running_daemon(
             "reports_dir": directory / "reports",
             "snapshots_dir": directory / "drivers",
         }
-        path.write_text(configuration({**own, **(settings or {})}, instances, keys), encoding="utf-8")
+        encrypted = {"listen": ["tcp://127.0.0.1:0"], **tls} if tls else {}
+        path.write_text(configuration({**own, **(settings or {})}, instances, keys, encrypted), encoding="utf-8")
         if user is not None:
             under = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *under]
             for each in (short, directory):
@@ -311,7 +318,9 @@ def running_daemon(
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GENDRIVERD_")}
         daemon = RunningDaemon(command, {**clean, **(env or {})}, passed)
         try:
-            daemon.wait_until("listening", lambda _: len(daemon.addresses()) >= len(passed or listen))
+            daemon.wait_until(
+                "listening", lambda _: len(daemon.addresses()) >= len(passed or listen) + bool(tls and not passed)
+            )
             for name in instances if expect_ready is None else expect_ready:
                 daemon.wait_event("instance_ready", instance=name)
             yield daemon

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -22,8 +23,10 @@ from gendriverd.client.protocol import (
     RefusedBy,
     Welcome,
 )
+from gendriverd.client.tls import trust, untunnelled
+from gendriverd.client.tls_stream import TlsStream, open_tls
 from gendriverd.etf import Term
-from gendriverd.quantities import address
+from gendriverd.quantities import Address, address
 
 READ_SIZE = 1 << 18
 
@@ -77,7 +80,7 @@ class Streaming(Pending):
 class Link:
     """A connection whose handshake is done; `run` serves it until it ends."""
 
-    def __init__(self, stream: trio.SocketStream, welcome: Welcome, receiver: Receiver) -> None:
+    def __init__(self, stream: trio.SocketStream | TlsStream, welcome: Welcome, receiver: Receiver) -> None:
         self.welcome = welcome
         self.unsettled = trio.Event()  # another link is wanted; this one may still take requests: it drains
         self.leaving = trio.Event()  # no new requests here: a side has said its last word, or it is over
@@ -209,16 +212,12 @@ class Link:
                 self._wake.set()
 
 
-async def open_link(url: str, instance: str, key: Key | None) -> Link:
+async def open_link(url: str, instance: str, key: Key | None, tls: ssl.SSLContext | None = None) -> Link:
     """Connect and shake hands. Unreachable, Refused; the caller limits the time."""
-    where = address(url)
     try:
-        if where.path:
-            stream = await trio.open_unix_socket(where.path)
-        else:
-            stream = await trio.open_tcp_stream(where.host, where.port)
-    except OSError as exc:
-        raise Unreachable(f"{url}: {exc.strerror or exc}") from None
+        stream = await _open_stream(address(untunnelled(url)), trust(url, tls))
+    except (OSError, trio.BrokenResourceError) as exc:
+        raise Unreachable(f"{url}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
         receiver = Receiver(instance=instance, key=key)
         while True:
@@ -236,6 +235,21 @@ async def open_link(url: str, instance: str, key: Key | None) -> Link:
     except (trio.BrokenResourceError, ProtocolError) as exc:
         await trio.aclose_forcefully(stream)
         raise Unreachable(f"{url}: {exc}") from None
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await trio.aclose_forcefully(stream)
+        raise
+
+
+async def _open_stream(where: Address, tls: ssl.SSLContext | None) -> trio.SocketStream | TlsStream:
+    """Raises OSError, trio.BrokenResourceError."""
+    if where.path:
+        return await trio.open_unix_socket(where.path)
+    stream = await trio.open_tcp_stream(where.host, where.port)
+    if tls is None:
+        return stream
+    try:
+        return await open_tls(stream, tls, where.host)
     except BaseException:
         with trio.CancelScope(shield=True):
             await trio.aclose_forcefully(stream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from gendriverd.client.link import Link, Pending, open_link
 from gendriverd.client.outcomes import CallTimeout, ClientError, Failed, Refused, Unreachable
 from gendriverd.client.parts import Parts
 from gendriverd.client.protocol import Welcome
+from gendriverd.client.tls import trust
 from gendriverd.etf import Term
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
@@ -40,12 +42,15 @@ class Options:
 class Client:
     """Calls and casts to one instance. Made by `open_client`; belongs to the trio run it was made in."""
 
-    def __init__(self, url: str, instance: str, options: Options, key: Key | None = None) -> None:
+    def __init__(
+        self, url: str, instance: str, options: Options, key: Key | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self.url = url
         self.instance = instance
         self.dropped_casts = 0  # casts made while there was no connection, or over a bound
         self._options = options
         self._key = key
+        self._tls = trust(url, tls)
         self._link: Link | None = None  # where new requests go
         self._running: set[Link] = set()
         self._old: set[Link] = set()  # of those: drained; requests with a key wait, their predecessors may run there
@@ -206,7 +211,7 @@ class Client:
     async def first_link(self) -> Link:
         """For `open_client`: one attempt within `connect_timeout`."""
         with trio.move_on_after(self._options.connect_timeout):
-            return await open_link(self.url, self.instance, self._key)
+            return await open_link(self.url, self.instance, self._key, self._tls)
         raise Unreachable(f"{self.url}: no answer within {self._options.connect_timeout:g} s")
 
     def _tell(self) -> None:
@@ -290,14 +295,20 @@ class Client:
 
 @contextlib.asynccontextmanager
 async def open_client(
-    url: str, instance: str, options: Options | None = None, *, key: tuple[str, bytes] | None = None
+    url: str,
+    instance: str,
+    options: Options | None = None,
+    *,
+    key: tuple[str, bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
     """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL.
 
     `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
+    `tls`: for a URL tls://HOST:PORT, whom to trust and who we are; None: the authorities that the system trusts.
     Left without an exception, it sees its last casts read and its calls answered, for two seconds at most.
     """
-    client = Client(url, instance, options or Options(), None if key is None else Key(*key))
+    client = Client(url, instance, options or Options(), None if key is None else Key(*key), tls)
     link = await client.first_link()
     failure: BaseException | None = None
     try:

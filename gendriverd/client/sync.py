@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from gendriverd.client.outcomes import CallTimeout, ClientError, Failed
 from gendriverd.client.protocol import ProtocolError, Welcome
 from gendriverd.client.sync_link import HOST_WORD, BlockingLink, EndedError, StuckError
 from gendriverd.client.sync_stream import Stream
+from gendriverd.client.tls import trust
 from gendriverd.etf import EtfError, Term
 
 
@@ -33,13 +35,15 @@ class Client:
         *,
         connect_timeout: float = protocol.CONNECT_TIMEOUT,
         key: tuple[str, bytes] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
         self.instance = instance
         self.connect_timeout = connect_timeout
         self._key = None if key is None else Key(*key)
+        self._tls = trust(url, tls)
         self._lock = threading.Lock()  # guards everything below
-        self._link: BlockingLink | None = BlockingLink(url, instance, connect_timeout, self._key)
+        self._link: BlockingLink | None = BlockingLink(url, instance, connect_timeout, self._key, self._tls)
 
     @property
     def welcome(self) -> Welcome:
@@ -104,7 +108,7 @@ class Client:
         most `window` parts ahead. timeout: seconds for each part, and for the end. Raises as `call` does, and so does
         the iteration; after Failed or CallTimeout no part follows.
         """
-        link = BlockingLink(self.url, self.instance, self.connect_timeout, self._key)
+        link = BlockingLink(self.url, self.instance, self.connect_timeout, self._key, self._tls)
         try:
             options = protocol.options(None, key, trace, parts=credit_of(window))
             number = command_number(cmd, link.welcome)
@@ -157,7 +161,7 @@ class Client:
             self._drop()
             left = time_left.seconds() if time_left is not None else None
             limit = self.connect_timeout if left is None else min(self.connect_timeout, left + HOST_WORD)
-            self._link = BlockingLink(self.url, self.instance, limit, self._key)
+            self._link = BlockingLink(self.url, self.instance, limit, self._key, self._tls)
         return self._link
 
     def _forget(self, link: BlockingLink, call_id: int) -> None:
@@ -218,9 +222,11 @@ def connect(
     *,
     connect_timeout: float = protocol.CONNECT_TIMEOUT,
     key: tuple[str, bytes] | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Client:
     """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL.
 
     `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
+    `tls`: for a URL tls://HOST:PORT, whom to trust and who we are; None: the authorities that the system trusts.
     """
-    return Client(url, instance, connect_timeout=connect_timeout, key=key)
+    return Client(url, instance, connect_timeout=connect_timeout, key=key, tls=tls)

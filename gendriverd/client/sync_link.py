@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import time
 
 from gendriverd.auth import Key
@@ -21,6 +22,7 @@ from gendriverd.client.protocol import (
     RefusedBy,
     Welcome,
 )
+from gendriverd.client.tls import TlsSocket, trust, untunnelled
 from gendriverd.quantities import address
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
@@ -42,13 +44,15 @@ class StuckError(Exception):
 class BlockingLink:
     """A socket whose handshake is done. EndedError, OSError, ProtocolError: it is of no further use."""
 
-    def __init__(self, url: str, instance: str, timeout: float, key: Key | None) -> None:
+    def __init__(
+        self, url: str, instance: str, timeout: float, key: Key | None, tls: ssl.SSLContext | None = None
+    ) -> None:
         self._receiver = Receiver(instance=instance, key=key)
         self._events: list[protocol.Event] = []
         self._goodbye: str | None = None
         self._ids = 0
         self._abandoned: set[int] = set()  # ids that timed out: taken until their final frame
-        self.socket = _open_socket(url, timeout)
+        self.socket = _open_socket(url, timeout, trust(url, tls))
         try:
             self.welcome = self._shake_hands(instance, time.monotonic() + timeout)
         except EndedError:
@@ -161,13 +165,13 @@ def _left(until: float | None) -> float | None:
     return left
 
 
-def _open_socket(url: str, timeout: float) -> socket.socket:
-    where = address(url)
+def _open_socket(url: str, timeout: float, tls: ssl.SSLContext | None) -> socket.socket | TlsSocket:
+    where = address(untunnelled(url))
     try:
         if not where.path:
             sock = socket.create_connection((where.host, where.port), timeout)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return sock
+            return sock if tls is None else _shaken(sock, tls, where.host)
         sock = socket.socket(socket.AF_UNIX)
         try:
             sock.settimeout(timeout)
@@ -178,3 +182,12 @@ def _open_socket(url: str, timeout: float) -> socket.socket:
         return sock
     except OSError as exc:
         raise Unreachable(f"{url}: {exc.strerror or exc}") from None
+
+
+def _shaken(sock: socket.socket, tls: ssl.SSLContext, host: str) -> TlsSocket:
+    """Raises OSError."""
+    try:
+        return TlsSocket(sock, tls, host)
+    except BaseException:
+        sock.close()
+        raise

@@ -1,20 +1,20 @@
 %% SPDX-License-Identifier: MIT
-%% The Erlang client over TLS, and the daemon behind a front that ends it. Needs a front at $GENDRIVERD_TLS_URL whose
-%% certificate $GENDRIVERD_CA has signed, with the instance echo behind it, and $GENDRIVERD_RELOAD, a command that
-%% gives echo a new host.
+%% The Erlang client over TLS. Needs a daemon at $GENDRIVERD_TLS_URL whose certificate $GENDRIVERD_CA has signed, with
+%% the instance echo, $GENDRIVERD_RELOAD, a command that gives echo a new host, and a certificate that the daemon takes,
+%% $GENDRIVERD_CERTIFICATE with $GENDRIVERD_CERTIFICATE_KEY.
 -module(tls_SUITE).
 
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([terms_come_back/1, large_binaries_come_back/1, many_callers_get_right_answers/1,
-         a_reload_costs_no_call/1, a_stranger_is_refused/1]).
+         a_reload_costs_no_call/1, a_stranger_is_refused/1, a_certificate_of_ours_is_shown/1]).
 
 suite() -> [{timetrap, {seconds, 120}}].
 
 all() ->
     [terms_come_back, large_binaries_come_back, many_callers_get_right_answers, a_reload_costs_no_call,
-     a_stranger_is_refused].
+     a_stranger_is_refused, a_certificate_of_ours_is_shown].
 
 init_per_suite(Config) ->
     case {os:getenv("GENDRIVERD_TLS_URL"), os:getenv("GENDRIVERD_CA"), os:getenv("GENDRIVERD_RELOAD")} of
@@ -81,4 +81,13 @@ until_told(Client, N, Told) ->
 a_stranger_is_refused(Config) ->
     {ok, Client} = gen_driver_tcp:start_link((options(Config))#{tls_options => []}),
     ?assertMatch({error, {tls_alert, {unknown_ca, _}}}, gen_driver_tcp:await(Client, 15000)),
+    ok = gen_driver_tcp:stop(Client).
+
+%% What the daemon has seen of it is in its log.
+a_certificate_of_ours_is_shown(Config) ->
+    #{tls_options := Trust} = Options = options(Config),
+    Own = [{certfile, os:getenv("GENDRIVERD_CERTIFICATE")}, {keyfile, os:getenv("GENDRIVERD_CERTIFICATE_KEY")}],
+    {ok, Client} = gen_driver_tcp:start_link(Options#{tls_options => Own ++ Trust}),
+    ok = gen_driver_tcp:await(Client, 15000),
+    ?assertEqual({ok, 1}, gen_driver_tcp:call(Client, echo, 1)),
     ok = gen_driver_tcp:stop(Client).

@@ -11,10 +11,11 @@ import pytest
 
 from gendriverd.config import load, load_admin
 from gendriverd.errors import ConfigError
-from gendriverd.schema import DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Sandbox
+from gendriverd.schema import DaemonConfig, InstanceConfig, KeyConfig, Limits, Restart, Sandbox, TlsConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ONE = '[instances.sum]\ndriver = "sum.so"\n'
+TLS = "[tls]\ncertificate = 'c'\nkey = 'k'\n"
 HMAC = '[daemon]\nauth = "hmac"\n' + ONE
 
 
@@ -102,6 +103,21 @@ def problems(path: Path) -> str:
         ),
         (HMAC + "[keys.a]\nfile = 'a'\ninstances = ['smu']\n", "did you mean 'sum'?"),
         (HMAC + "[keys.a]\nfile = 'a'\ninstances = 'sum'\n", "c.toml:7: [keys.a] instances must be a valid tuple"),
+        (
+            ONE + "[tls]\nlisten = ['unix:/s']\n",
+            "c.toml:4: [tls] listen must be an address such as 'tcp://0.0.0.0:9901'",
+        ),
+        (ONE + "[tls]\nlisten = ['tcp://[::]:1']\n", "c.toml:3: [tls] needs a setting 'certificate'"),
+        (ONE + "[tls]\ncertificate = 'c'\n", "c.toml:3: [tls] needs a setting 'key'"),
+        (ONE + TLS + "clients = 'required'\n", 'c.toml:6: [tls] clients = "required" needs client_ca'),
+        (ONE + TLS + "client_ca = 'a'\n", "c.toml:6: [tls] client_ca is not asked for"),
+        (
+            ONE + TLS + "clients = 'all'\n",
+            "c.toml:6: [tls] clients must be 'none', 'optional' or 'required', not 'all'",
+        ),
+        (ONE + TLS + "listen = ['tcp://a:1', 'tcp://a:1']\n", "c.toml:6: [tls] listen names an address twice"),
+        (ONE + TLS + "listen = ['tcp://127.0.0.1:9900']\n", "c.toml:6: [tls] listen names tcp://127.0.0.1:9900, which"),
+        (ONE + TLS + "protocol = 'TLSv1.2'\n", "c.toml:6: [tls] has no setting 'protocol'; its settings are listen"),
         ("[instances.sum\n", "c.toml:1"),
         ("[instances.sum]\n5 = 1\n", "c.toml:2: [instances.sum] has no setting '5'"),
         (ONE + "[instances.sum.limits]\nframe = '" + "9" * 400 + "B'\n", "frame must be a number of bytes"),
@@ -176,10 +192,14 @@ def test_the_shipped_configuration_is_valid_and_has_two_instances() -> None:
 
 def test_the_shipped_configuration_shows_every_setting() -> None:
     text = (ROOT / "config/gendriverd.toml").read_text()
-    for model in (DaemonConfig, InstanceConfig, Limits, KeyConfig, Restart, Sandbox):
+    for model in (DaemonConfig, InstanceConfig, Limits, KeyConfig, Restart, Sandbox, TlsConfig):
         for name in model.model_fields:
             assert re.search(rf"^#?\s*(\[instances\.\w+\.)?{name}\b", text, re.MULTILINE), f"{model.__name__}.{name}"
 
 
 def test_the_shipped_values_of_the_daemon_are_the_defaults() -> None:
     assert load(ROOT / "config/gendriverd.toml", {}).daemon == DaemonConfig()
+
+
+def test_the_shipped_values_of_tls_are_the_defaults() -> None:
+    assert load(ROOT / "config/gendriverd.toml", {}).tls == TlsConfig()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd.sdnotify import Notifier, passed_fds, watchdog_time
+from gendriverd.sdnotify import Notifier, named_fds, passed_fds, watchdog_time
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -85,3 +85,10 @@ def test_descriptors_passed_to_another_process_are_not_ours() -> None:
     assert passed_fds({"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "2"}) == [3, 4]
     assert passed_fds({"LISTEN_PID": "1", "LISTEN_FDS": "2"}) == []
     assert passed_fds({}) == []
+
+
+def test_descriptors_are_known_by_the_name_that_their_unit_gives_them() -> None:
+    environ = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "3", "LISTEN_FDNAMES": "gendriverd.socket:tls:tls"}
+    assert named_fds("tls", environ) == [4, 5]
+    assert named_fds("tls", {**environ, "LISTEN_FDNAMES": ""}) == []
+    assert named_fds("tls", {**environ, "LISTEN_PID": "1"}) == []

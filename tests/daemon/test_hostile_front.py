@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""A front that lies, floods or hangs: it is put down, its words are not believed, and the next one serves."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import trio
+
+from gendriverd import front as front_module
+from gendriverd.front import FrontKeeper
+from gendriverd.launch import Host, launch_front, start_process
+from gendriverd.listener import open_tls
+from gendriverd.log import Log
+from gendriverd.quantities import Address
+from gendriverd.schema import TlsConfig
+from gendriverd.tls_files import read_material
+from running_daemon import open_files
+from tls_peer import House, Peer
+
+FAKE = Path(__file__).with_name("fake_front.py")
+
+
+class Events:
+    """A log that can be waited for."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, Any]] = []
+        self._changed = trio.Event()
+
+    def __getattr__(self, level: str) -> Any:
+        def log(*event_last: Any, **about: Any) -> None:
+            *_, event = event_last
+            self.seen.append({"level": level, "event": event, **about})
+            self._changed.set()
+            self._changed = trio.Event()
+
+        return log
+
+    def of(self, event: str) -> list[dict[str, Any]]:
+        return [each for each in self.seen if each["event"] == event]
+
+    async def wait(self, event: str, count: int = 1) -> dict[str, Any]:
+        with trio.fail_after(30):
+            while len(self.of(event)) < count:
+                await self._changed.wait()
+        return self.of(event)[count - 1]
+
+
+class Keeping:
+    """A keeper whose first front misbehaves, and whose second is the real one."""
+
+    def __init__(self, house: House, how: str) -> None:
+        self.events = Events()
+        self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
+        config = TlsConfig(listen=["tcp://127.0.0.1:0"], **house.settings())  # type: ignore[arg-type]
+        material = read_material(config, Path(), {})
+        assert material is not None
+        self.listeners = open_tls(config, [])
+        self._how = [how]
+        log = cast(Log, self.events)
+        self.keeper = FrontKeeper(material, self.listeners, self._serve, log, self._launch)
+
+    def _launch(self) -> Host:
+        if self._how:
+            return start_process(Path(sys.executable), ["-I", str(FAKE), self._how.pop()], {})
+        return launch_front()
+
+    async def _serve(self, client: trio.socket.SocketType, address: Address, names: tuple[str, ...] | None) -> None:
+        with client:
+            self.clients.append((address, names))
+            await client.send(b"hello")
+            client.shutdown(socket.SHUT_WR)
+            await client.recv(1)
+
+
+@asynccontextmanager
+async def keeping(house: House, how: str) -> AsyncIterator[Keeping]:
+    kept = Keeping(house, how)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(kept.keeper.run, nursery)
+        yield kept
+        await kept.keeper.drain()
+        await kept.keeper.stop()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "certificates")
+
+
+@pytest.mark.parametrize(
+    ("how", "charge"),
+    [
+        ("garbage", "said what is no message: a message that is no term"),
+        ("huge", "said what is no message: a message of more than 65536 bytes"),
+        ("word_of_a_host", "said what is no message: no message of a front"),
+        ("no_socket", "said what is no message: a client without a socket"),
+        ("two_sockets", "said what is no message: a message with a descriptor too many"),
+        ("a_file", "said what is no message: a client whose descriptor is no socket"),
+        ("a_tcp_socket", "said what is no message: a client whose socket is no unix stream socket"),
+        ("a_loose_socket", "said what is no message: a client whose socket is connected to nothing"),
+        ("no_address", "said what is no message: a client without an IP address"),
+        ("long_names", "said what is no message: a name that is no text of at most 255 bytes"),
+        ("forged_names", "said what is no message: a name with what cannot be printed"),
+        ("ready_twice", "said what is no message: ready, a second time"),
+        ("close_channel", "closed its channel"),
+        ("silent", "not ready after 0.2 s"),
+        ("flood", "exit code 3"),
+    ],
+)
+async def test_it_is_put_down_and_the_next_one_serves(
+    house: House, how: str, charge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "silent":
+        monkeypatch.setattr(front_module, "START_TIMEOUT", 0.2)
+    before = len(open_files(os.getpid()))
+    async with keeping(house, how) as kept:
+        backoff = await kept.events.wait("tls_front_backoff")
+        assert backoff["reason"].startswith(charge)
+        assert kept.clients == []
+        monkeypatch.undo()
+        await kept.events.wait("tls_ready", 1 if how == "silent" else 2)
+        assert await trio.to_thread.run_sync(hello, kept.listeners[0].address, house) == b"hello"
+        assert [names for _, names in kept.clients] == [None]
+    assert len(kept.events.of("tls_refused")) <= 250
+    assert len(open_files(os.getpid())) <= before
+
+
+def hello(url: str, house: House) -> bytes:
+    with Peer(url, house.trust()) as peer:
+        heard = peer.tls.recv(100)
+        assert peer.tls.recv(100) == b""
+        return heard
