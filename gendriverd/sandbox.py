@@ -2,7 +2,7 @@
 """What a host is told of its sandbox: profile, files, limits, and the user that it runs as.
 
 Where the daemon runs as root, each instance's hosts run as a user of their own: the one that is configured, or a number
-made from the instance's name, of a range that nobody is given (1879048192 to 2013265919, unused in systemd's
+made from the instance's name, of a range that nobody is given (1879048192 to 2013265918, unused in systemd's
 UIDS-GIDS), so that no host can touch another's processes or the daemon's files. Other daemons' hosts run as its user.
 """
 
@@ -18,7 +18,7 @@ from gendriverd.errors import LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.schema import Sandbox
 
-FIRST, COUNT = 0x70000000, 0x08000000  # of the numbers
+FIRST, COUNT = 0x70000000, 0x07FFFFFF  # of the numbers; the next is the TLS front's
 GROUPS_MAX = 64  # host/sandbox.h
 DESCRIPTORS = 1024  # beside those of connections, where nothing else is said
 

@@ -17,7 +17,9 @@ from typing import NamedTuple
 
 from gendriverd.tls_front.system_calls import forbid_others
 
-PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38
+PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
+CAPABILITIES = 64  # the kernel has fewer
+OWN_USER = 0x77FFFFFF  # of the range of sandbox.py, which gives it to no instance
 LANDLOCK_CREATE_RULESET, LANDLOCK_RESTRICT_SELF = 444, 446  # the same number on every architecture
 LANDLOCK_CREATE_RULESET_VERSION = 1
 # By version of Landlock: how many rights on files there are; then what else of TCP and beyond its domain.
@@ -34,14 +36,25 @@ class Confined(NamedTuple):
 
 
 def confine() -> Confined:
-    """For ever. Raises OSError. Whose user we are was the daemon's to decide, before it started us."""
+    """For ever. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
+    if os.geteuid() == 0:
+        _be_nobody(libc)
     _must(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
     _must(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
     for limit in (resource.RLIMIT_CORE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE):
         with contextlib.suppress(OSError):  # a unit of systemd may forbid it
             resource.setrlimit(limit, (0, 0))
     return Confined(_landlock(libc), forbid_others(libc))
+
+
+def _be_nobody(libc: ctypes.CDLL) -> None:
+    """A user that owns nothing, without capabilities: those that there are go with root."""
+    for capability in range(CAPABILITIES):
+        libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(OWN_USER, OWN_USER, OWN_USER)
+    os.setresuid(OWN_USER, OWN_USER, OWN_USER)
 
 
 def allow_descriptors(count: int) -> None:

@@ -347,6 +347,9 @@ def test_the_front_has_nothing_but_what_it_needs(daemon: Start, house: House) ->
     assert os.getsid(pid) == pid
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1"
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {str(0x77FFFFFF)}
+    assert status["Groups"].strip() == ""
     limits = Path(f"/proc/{pid}/limits").read_text()
     assert "Max core file size        0                    0" in limits
 
