@@ -140,13 +140,13 @@ receive(int flags, int *fd)
 
 /* A cursor behind the tag of {Tag, ...}; false: no such thing. */
 static bool
-open_message(gd_in *in, size_t len, size_t *arity)
+open_message(gd_in *in, const unsigned char *data, size_t len, size_t *arity)
 {
 	static const struct etf_limits any = { 64, 65536, 64 };
 
-	if (etf_check_all(&any, packet, len, 1) != 0)
+	if (etf_check_all(&any, data, len, 1) != 0)
 		return false;
-	gd_in_init(in, packet + 1, len - 1);
+	gd_in_init(in, data + 1, len - 1);
 	return gd_get_tuple(in, arity) == 0 && *arity > 0;
 }
 
@@ -205,18 +205,15 @@ get_quarantined(gd_in *in, struct quarantined *q)
 	return 0;
 }
 
-bool
-control_receive(struct control_message *m)
+void
+control_parse(const unsigned char *data, size_t len, struct control_message *m)
 {
 	size_t arity;
-	ssize_t n;
 	gd_in in;
 
 	*m = (struct control_message){ .kind = CONTROL_NONE, .fd = -1 };
-	if ((n = receive(MSG_DONTWAIT, &m->fd)) == 0)
-		return false;
-	if (n < 0 || !open_message(&in, (size_t)n, &arity))
-		return true;
+	if (!open_message(&in, data, len, &arity))
+		return;
 	if (gd_get_atom_is(&in, "conn") == 0 && arity == 5 && get_conn(&in, m) == 0)
 		m->kind = CONTROL_CONN;
 	else if (gd_get_atom_is(&in, "drain") == 0 && arity == 2 && get_u32(&in, &m->ms) == 0)
@@ -230,7 +227,17 @@ control_receive(struct control_message *m)
 	else if (gd_get_atom_is(&in, "quarantine") == 0 && arity == 5
 	    && get_quarantined(&in, &m->quarantined) == 0)
 		m->kind = CONTROL_QUARANTINE;
-	return true;
+}
+
+bool
+control_receive(struct control_message *m)
+{
+	int fd;
+	ssize_t n = receive(MSG_DONTWAIT, &fd);
+
+	control_parse(packet, n > 0 ? (size_t)n : 0, m);
+	m->fd = fd;
+	return n != 0;
 }
 
 /* --- the start message ------------------------------------------------- */
@@ -341,18 +348,13 @@ get_start_field(gd_in *in, struct start *s)
 }
 
 int
-control_start(struct start *s, char *why, size_t room)
+control_parse_start(const unsigned char *data, size_t len, struct start *s)
 {
 	size_t arity, pairs;
-	ssize_t n;
 	gd_in in;
-	int fd;
 
-	*s = (struct start){ 0 };
-	n = receive(0, &fd);
-	s->recorder = fd;
-	snprintf(why, room, "the first control message is not a complete {start, Map}");
-	if (n <= 0 || !open_message(&in, (size_t)n, &arity) || arity != 2
+	*s = (struct start){ .recorder = -1 };
+	if (!open_message(&in, data, len, &arity) || arity != 2
 	    || gd_get_atom_is(&in, "start") != 0 || gd_get_map(&in, &pairs) != 0)
 		return -1;
 	while (pairs-- > 0)
@@ -363,6 +365,18 @@ control_start(struct start *s, char *why, size_t room)
 	    || s->max_abandoned > RECORDER_ABANDONED)
 		return -1;
 	return 0;
+}
+
+int
+control_start(struct start *s, char *why, size_t room)
+{
+	int fd, code;
+	ssize_t n = receive(0, &fd);
+
+	code = control_parse_start(packet, n > 0 ? (size_t)n : 0, s);
+	s->recorder = fd;
+	snprintf(why, room, "the first control message is not a complete {start, Map}");
+	return code;
 }
 
 /* --- the end of the daemon --------------------------------------------- */
