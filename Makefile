@@ -25,6 +25,7 @@ FUZZERS := $(wildcard tests/fuzz/*.c)
 # system_SUITE wants a real daemon: tests/system/test_erlang.py runs it.
 ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v system_SUITE | sed 's/[.]erl$$//' | paste -sd, -)
 FUZZ_SECONDS ?= 600
+CANARY_SECONDS ?= 60
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
 FORGED ?= 100000
@@ -43,7 +44,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-canary soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -136,12 +137,23 @@ fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of oth
 	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
 		echo "FUZZER: $(FUZZ_SECONDS) s"; \
 		build/fuzz/FUZZER -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
-			-artifact_prefix=build/fuzz/FUZZER- build/fuzz/corpus/FUZZER >build/fuzz/FUZZER.log 2>&1 \
+			-dict=tests/fuzz/terms.dict -artifact_prefix=build/fuzz/FUZZER- \
+			build/fuzz/corpus/FUZZER tests/fuzz/corpus/FUZZER >build/fuzz/FUZZER.log 2>&1 \
 			|| { tail -n 60 build/fuzz/FUZZER.log; exit 1; }; \
 		tail -n 1 build/fuzz/FUZZER.log'
 
-fuzz-short: ## the same, 15 seconds each
-	$(MAKE) fuzz FUZZ_SECONDS=15
+fuzz-short: ## the same, 8 seconds each
+	$(MAKE) fuzz FUZZ_SECONDS=8
+
+fuzz-canary: setup-test $(VENV)/.dev ## whether the fuzzers, from nothing, find the bugs of tests/fuzz/canary.toml: CANARY_SECONDS each at most (60)
+	CC=clang $(NATIVE) fuzz --canary --out build/canary $(FUZZERS)
+	rm -rf build/canary/found && mkdir -p build/canary/found
+	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
+		if build/canary/FUZZER -max_total_time=$(CANARY_SECONDS) -timeout=10 -dict=tests/fuzz/terms.dict \
+			-artifact_prefix=build/canary/found/FUZZER- >build/canary/FUZZER.log 2>&1; \
+			then echo "FUZZER: its planted bug was not found in $(CANARY_SECONDS) s"; exit 1; fi; \
+		ls build/canary/found/FUZZER-* >/dev/null || { tail -n 60 build/canary/FUZZER.log; exit 1; }; \
+		echo "FUZZER: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/FUZZER.log | tail -n 1) runs"'
 
 soak: setup-test $(VENV)/.dev build drivers ## hosts crash under load, every call is accounted for: SOAK_SECONDS (7200)
 	$(PY) tests/soak/soak.py $(SOAK_SECONDS)

@@ -15,10 +15,12 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -30,20 +32,32 @@ HOST = ROOT / "gendriverd" / "host"
 INCLUDE = ROOT / "gendriverd" / "include"
 BIN = ROOT / "gendriverd" / "_bin"
 SHIPPED_DRIVERS = (ROOT / "examples/echo", ROOT / "examples/sum")
-# Of the host: what unit tests and fuzzers link.
+# Of the host: what unit tests and fuzzers link,
 PURE = (
-    *("etf.c", "envelope.c", "term_get.c", "term_put.c"),
+    *("etf.c", "envelope.c", "frame.c", "term_get.c", "term_put.c"),
     *("recorder.c", "stats.c", "lengths.c", "sha256.c", "quarantine.c", "allowed.c"),
 )
+# and some of them more: what they leave out of it, as settings or the pool, they play themselves.
+CHANNEL = ("control.c", "log.c", "running.c")
+CONNECTION = (
+    *("conn.c", "conn_clock.c", "conn_note.c", "conn_part.c", "conn_read.c", "conn_send.c", "conn_take.c"),
+    *("ids.c", "output.c", "queue.c", "request.c"),
+)
+ALSO = {"fuzz_control": CHANNEL, "test_control": CHANNEL, "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION)}
+# A program that includes faults.h says when these fail.
+FAULTS = ("-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc",)
 
 STRICT = ("-Wall", "-Wextra", "-Werror")
 COMMON = ("-std=gnu11", "-g", "-pthread", "-fno-omit-frame-pointer", f"-ffile-prefix-map={ROOT}=.")
 HARDENED = ("-O2", "-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2", "-fstack-protector-strong")
+COUNTED = ("-O0", "-fprofile-instr-generate", "-fcoverage-mapping")
 VARIANTS = {
     "release": HARDENED,
     "asan": ("-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-DGD_ASAN"),
     "tsan": ("-O1", "-fsanitize=thread", "-DGD_TSAN"),
     "fuzz": ("-O1", "-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined"),
+    "coverage": COUNTED,
+    "coverage-fuzz": (*COUNTED, "-fsanitize=fuzzer"),
 }
 RELRO = ("-Wl,-z,relro,-z,now",)
 WHOLE_PROGRAM = ("-O3", "-flto=auto")  # a seventh less time a request; where it cannot be had, it is as good without
@@ -309,23 +323,40 @@ def build_bench(tools: Toolchain, out_dir: Path) -> None:
         build_peer(tools, source, out_dir)
 
 
-def build_checks(tools: Toolchain, sources: Sequence[Path], out_dir: Path) -> list[Path]:
-    """Programs of tests/unit_c or tests/fuzz, linked with the parts of the host that do no I/O."""
+def build_checks(tools: Toolchain, sources: Sequence[Path], out_dir: Path, canary: bool = False) -> list[Path]:
+    """Programs of tests/unit_c or tests/fuzz, linked with the parts of the host that they are about."""
     with tempfile.TemporaryDirectory(prefix="gendriverd-build-") as scratch:
-        return [build_check(tools, source, out_dir, Path(scratch)) for source in sources]
+        return [build_check(tools, source, out_dir, Path(scratch), canary) for source in sources]
 
 
-def build_check(tools: Toolchain, source: Path, out_dir: Path, scratch: Path) -> Path:
-    """One of them; the objects, which they have in common, are in `scratch`."""
+def build_check(tools: Toolchain, source: Path, out_dir: Path, scratch: Path, canary: bool = False) -> Path:
+    """One of them; the objects, which they have in common, are in `scratch`. `canary`: with its planted bug."""
     out = out_dir / source.stem
-    parts = [path for name in PURE if (path := HOST / name).exists()]
-    flags = ["-D_GNU_SOURCE", f"-I{HOST}"]
+    parts = [HOST / name for name in (*PURE, *ALSO.get(source.stem, ()))]
+    if canary:
+        sound, bugged = plant(source.stem, out_dir)
+        parts[parts.index(sound)] = bugged
+    flags = ["-D_GNU_SOURCE", "-DTURN_STEPS=7", f"-I{HOST}"]
     inputs = [source, *parts, *HOST.glob("*.h"), *INCLUDE.glob("**/*.h"), *source.parent.glob("*.h")]
     with once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
         if stale:
             print(f"program: {shown(out)}", flush=True)
-            link(tools, compile_all(tools, [source, *parts], flags, scratch), out, ())
+            faults = FAULTS if '"faults.h"' in source.read_text(encoding="utf-8") else ()
+            link(tools, compile_all(tools, [source, *parts], flags, scratch), out, faults)
     return out
+
+
+def plant(program: str, out_dir: Path) -> tuple[Path, Path]:
+    """The source that a fuzzer's canary changes (tests/fuzz/canary.toml), and the changed copy."""
+    canary = tomllib.loads((ROOT / "tests/fuzz/canary.toml").read_text(encoding="utf-8"))[program]
+    sound = ROOT / "gendriverd" / canary["file"]
+    text = sound.read_text(encoding="utf-8")
+    if text.count(canary["old"]) != 1:
+        raise BuildError(f"gendriverd: the canary of {program} does not fit {shown(sound)} any more: tests/fuzz/canary.toml")
+    bugged = out_dir / f"{program}-{sound.name}"
+    bugged.parent.mkdir(parents=True, exist_ok=True)
+    bugged.write_text(text.replace(canary["old"], canary["new"]), encoding="utf-8")
+    return sound, bugged
 
 
 def run_unit_tests(tools: Toolchain, out_dir: Path) -> None:
@@ -340,14 +371,32 @@ def run_unit_tests(tools: Toolchain, out_dir: Path) -> None:
             raise BuildError(f"gendriverd: {shown(program)} failed with {done.returncode}")
 
 
+# How a fuzzer has a term of the shared vectors, if not as it is.
+SEED: dict[str, Callable[[bytes], bytes]] = {
+    "fuzz_etf": lambda data: data[1:],
+    "fuzz_term_get": lambda data: bytes((4, 12, 13, 17, 17)) + data[1:],
+    "fuzz_term_put": lambda data: b"\x40\0\x14" + bytes((len(data) % 256,)) + data[1:],
+    "fuzz_control": lambda data: b"\0" + data,
+    "fuzz_stream": lambda data: b"\0" + struct.pack(">I", len(data)) + data,
+}
+
+
 def seed_corpus(corpus: Path) -> None:
     """The shared vectors, as bytes: a fuzzer that begins with them need not find the format out."""
     corpus.mkdir(parents=True, exist_ok=True)
+    seed = SEED.get(corpus.name, bytes)
     for name, length in (("terms.txt", 0), ("envelopes.txt", 0), ("frames.txt", 4)):
         for line in (ROOT / "tests/vectors" / name).read_text(encoding="utf-8").splitlines():
             if not line.startswith("#") and (fields := line.split("\t"))[1:]:
-                data = bytes.fromhex(fields[1])[length:]
+                data = seed(bytes.fromhex(fields[1])[length:])
                 (corpus / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+def build_fuzzers(tools: Toolchain, sources: Sequence[Path], out_dir: Path, canary: bool) -> None:
+    """With sanitizers, or with `--variant coverage` without, and what they begin with."""
+    variant = "coverage-fuzz" if tools.variant == "coverage" else "fuzz"
+    for program in build_checks(replace(tools, variant=variant), sources, out_dir, canary):
+        seed_corpus(out_dir / "corpus" / program.name)
 
 
 def build_shipped(tools: Toolchain) -> None:
@@ -361,6 +410,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("what", choices=["shipped", "host", "drivers", "unit", "fuzz", "bench"])
     parser.add_argument("--out", type=Path, help="file (host) or directory (the others)")
     parser.add_argument("--variant", choices=sorted(VARIANTS), default="release")
+    parser.add_argument("--canary", action="store_true", help="fuzzers, each with the bug that it must find")
     parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument("sources", nargs="*", type=Path)
     return parser.parse_intermixed_args(arguments)
@@ -383,9 +433,7 @@ def main(arguments: Sequence[str]) -> int:
         elif options.what == "unit":
             run_unit_tests(tools, options.out.resolve())
         else:
-            sources = [source.resolve() for source in options.sources]
-            for program in build_checks(replace(tools, variant="fuzz"), sources, options.out.resolve()):
-                seed_corpus(options.out.resolve() / "corpus" / program.name)
+            build_fuzzers(tools, [source.resolve() for source in options.sources], options.out.resolve(), options.canary)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1

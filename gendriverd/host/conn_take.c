@@ -13,7 +13,9 @@
 #include "log.h"
 #include "quarantine.h"
 
+#ifndef TURN_STEPS		/* fuzzers have it small */
 #define TURN_STEPS 20000	/* terms validated a turn: well under a millisecond */
+#endif
 #define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */
 
 /* Lock held. */

@@ -248,8 +248,8 @@ get_text(gd_in *in, char **text)
 	const void *data;
 	size_t len;
 
-	if (gd_get_binary(in, &data, &len) != 0 || (*text = strndup(data, len)) == NULL)
-		return -1;
+	if (*text != NULL || gd_get_binary(in, &data, &len) != 0 || (*text = strndup(data, len)) == NULL)
+		return -1;	/* *text: it was said before */
 	return 0;
 }
 
@@ -295,9 +295,9 @@ get_limits(gd_in *in, struct limits *l)
 		}
 		if (field[i].small != NULL ? get_u32(in, field[i].small) : gd_get_u64(in, field[i].large))
 			return -1;
-		found++;
+		found |= (size_t)1 << i;
 	}
-	return found == fields ? 0 : -1;
+	return found == ((size_t)1 << fields) - 1 ? 0 : -1;
 }
 
 static int
@@ -305,7 +305,8 @@ get_run_limits(gd_in *in, struct start *s)
 {
 	size_t pairs;
 
-	if (gd_get_map(in, &pairs) != 0 || (s->run_limits = calloc(pairs + 1, sizeof(*s->run_limits))) == NULL)
+	if (s->run_limits != NULL || gd_get_map(in, &pairs) != 0
+	    || (s->run_limits = calloc(pairs + 1, sizeof(*s->run_limits))) == NULL)
 		return -1;
 	for (; pairs > 0; pairs--) {
 		struct run_limit *l = &s->run_limits[s->run_limit_count++];

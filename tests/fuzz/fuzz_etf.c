@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "etf.h"
+#include "mutate_term.h"
 #include "term.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
@@ -18,6 +19,13 @@ in_turns(const struct etf_limits *limits, const uint8_t *data, size_t len, uint3
 		continue;
 	etf_check_end(&c);
 	return code;
+}
+
+size_t
+LLVMFuzzerCustomMutator(uint8_t *data, size_t len, size_t most, unsigned int seed)
+{
+	srand(seed);
+	return seed % 2 == 0 ? LLVMFuzzerMutate(data, len, most) : mutate_term(data, len, most, 0);
 }
 
 int
