@@ -22,9 +22,13 @@ MIX = HEX_OFFLINE=1 LC_ALL=C.UTF-8 MIX_BUILD_PATH=$(CURDIR)/build/check/mix mix
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(wildcard examples/*/*.c))))
 TEST_DRIVERS := $(wildcard tests/drivers/*.c)
 FUZZERS := $(wildcard tests/fuzz/*.c)
+PYTHON_TARGETS := $(shell sed -n 's/^def fuzz_\([a-z_]*\)[^a-z_].*/\1/p' tests/fuzz/targets.py)
+# In a shell command; the name of a Python target, or what xargs will put there.
+dictionary_of = tests/fuzz/$$(case $(1) in config|places) echo toml;; *) echo terms;; esac).dict
 # system_SUITE wants a real daemon: tests/system/test_erlang.py runs it.
 ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v system_SUITE | sed 's/[.]erl$$//' | paste -sd, -)
 FUZZ_SECONDS ?= 600
+FUZZ_RUNS ?= 1000000
 CANARY_SECONDS ?= 60
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
@@ -44,7 +48,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-canary soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -145,7 +149,20 @@ fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of oth
 fuzz-short: ## the same, 8 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=8
 
-fuzz-canary: setup-test $(VENV)/.dev ## whether the fuzzers, from nothing, find the bugs of tests/fuzz/canary.toml: CANARY_SECONDS each at most (60)
+fuzz-python: setup-test $(VENV)/.dev $(VENV)/.fuzz ## atheris on everything in Python that reads bytes of others: FUZZ_RUNS in all (1000000)
+	rm -rf build/fuzz/tmp
+	mkdir -p $(PYTHON_TARGETS:%=build/fuzz/corpus/%)
+	printf '%s\n' $(PYTHON_TARGETS) | xargs -P "$$(nproc)" -I TARGET $(SHELL) -c ' \
+		$(PY) tests/fuzz/python.py TARGET -runs=$$(($(FUZZ_RUNS) / $(words $(PYTHON_TARGETS)))) -timeout=10 -rss_limit_mb=2048 \
+			-dict=$(call dictionary_of,TARGET) -artifact_prefix=build/fuzz/TARGET- \
+			build/fuzz/corpus/TARGET tests/fuzz/corpus/TARGET >build/fuzz/TARGET.log 2>&1 \
+			|| { tail -n 60 build/fuzz/TARGET.log; exit 1; }; \
+		echo "TARGET: $$(grep ^Done build/fuzz/TARGET.log)"'
+
+fuzz-python-short: ## the same, 100000 in all
+	$(MAKE) fuzz-python FUZZ_RUNS=100000
+
+fuzz-canary: setup-test $(VENV)/.dev $(VENV)/.fuzz ## whether the fuzzers find the bugs planted by tests/fuzz/canary.toml, those in C from nothing: CANARY_SECONDS each at most (60)
 	CC=clang $(NATIVE) fuzz --canary --out build/canary $(FUZZERS)
 	rm -rf build/canary/found && mkdir -p build/canary/found
 	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
@@ -153,7 +170,13 @@ fuzz-canary: setup-test $(VENV)/.dev ## whether the fuzzers, from nothing, find 
 			-artifact_prefix=build/canary/found/FUZZER- >build/canary/FUZZER.log 2>&1; \
 			then echo "FUZZER: its planted bug was not found in $(CANARY_SECONDS) s"; exit 1; fi; \
 		ls build/canary/found/FUZZER-* >/dev/null || { tail -n 60 build/canary/FUZZER.log; exit 1; }; \
-		echo "FUZZER: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/FUZZER.log | tail -n 1) runs"'
+		echo "FUZZER: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/FUZZER.log | tail -n 1 | grep . || echo 0) runs or more"'
+	printf '%s\n' $(PYTHON_TARGETS) | xargs -P "$$(nproc)" -I TARGET $(SHELL) -c ' \
+		if $(PY) tests/fuzz/python.py --canary TARGET -max_total_time=$(CANARY_SECONDS) -timeout=10 -dict=$(call dictionary_of,TARGET) \
+			-artifact_prefix=build/canary/found/TARGET- tests/fuzz/corpus/TARGET >build/canary/TARGET.log 2>&1; \
+			then echo "TARGET: its planted bug was not found in $(CANARY_SECONDS) s"; exit 1; fi; \
+		ls build/canary/found/TARGET-* >/dev/null || { tail -n 60 build/canary/TARGET.log; exit 1; }; \
+		echo "TARGET: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/TARGET.log | tail -n 1 | grep . || echo 0) runs or more"'
 
 soak: setup-test $(VENV)/.dev build drivers ## hosts crash under load, every call is accounted for: SOAK_SECONDS (7200)
 	$(PY) tests/soak/soak.py $(SOAK_SECONDS)
@@ -236,6 +259,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(PY)
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.runtime
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: pyproject.toml constraints.txt | $(VENV)/.runtime
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	@touch $@
 
 # What the bench compares with and draws with. Where it is not to be had the bench runs without, and says so.

@@ -8,6 +8,7 @@ formed. Keys inside inline tables and arrays belong to the line of the key that 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 KeyPath = tuple[str, ...]
@@ -19,16 +20,17 @@ _SKIP = re.compile(  # what may hold a bracket or newline without meaning one, l
 
 
 def places(text: str) -> dict[KeyPath, int]:
-    """Line numbers, from 1, of every table header and every key."""
+    """Line numbers, from 1, of every table header and every key, and of the tables that these name on their way."""
     found: dict[KeyPath, int] = {}
     table: KeyPath = ()
     for line, statement in _statements(text):
         header = re.match(r"\[\[?(?!\[)", statement)
         if header:
-            table = _key_path(statement[header.end() :], "]")
-            found.setdefault(table, line)
+            key = table = _key_path(statement[header.end() :], "]")
         else:
-            found.setdefault(table + _key_path(statement, "="), line)
+            key = table + _key_path(statement, "=")
+        for length in range(1, len(key) + 1):
+            found.setdefault(key[:length], line)
     return found
 
 
@@ -44,12 +46,19 @@ def _key_path(text: str, end: str) -> KeyPath:
     parts: list[str] = []
     at = 0
     while match := _PART.match(text, at):
-        parts.append(next(part for part in match.groups() if part is not None))
+        parts.append(_read(match))
         at = match.end()
         if at >= len(text) or text[at] == end or text[at] != ".":
             break
         at += 1
     return tuple(parts)
+
+
+def _read(part: re.Match[str]) -> str:
+    """A key as tomllib reads it."""
+    if part[1] is not None and "\\" in part[1]:
+        return str(tomllib.loads(f'key = "{part[1]}"')["key"])
+    return next(group for group in part.groups() if group is not None)
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:

@@ -352,7 +352,9 @@ def plant(program: str, out_dir: Path) -> tuple[Path, Path]:
     sound = ROOT / "gendriverd" / canary["file"]
     text = sound.read_text(encoding="utf-8")
     if text.count(canary["old"]) != 1:
-        raise BuildError(f"gendriverd: the canary of {program} does not fit {shown(sound)} any more: tests/fuzz/canary.toml")
+        raise BuildError(
+            f"gendriverd: the canary of {program} does not fit {shown(sound)} any more: tests/fuzz/canary.toml"
+        )
     bugged = out_dir / f"{program}-{sound.name}"
     bugged.parent.mkdir(parents=True, exist_ok=True)
     bugged.write_text(text.replace(canary["old"], canary["new"]), encoding="utf-8")
@@ -433,7 +435,9 @@ def main(arguments: Sequence[str]) -> int:
         elif options.what == "unit":
             run_unit_tests(tools, options.out.resolve())
         else:
-            build_fuzzers(tools, [source.resolve() for source in options.sources], options.out.resolve(), options.canary)
+            build_fuzzers(
+                tools, [source.resolve() for source in options.sources], options.out.resolve(), options.canary
+            )
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
