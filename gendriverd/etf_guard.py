@@ -92,6 +92,8 @@ def _integer(data: bytes, at: int) -> int:
 def _fun(data: bytes, at: int) -> tuple[int, int, int]:
     """Of a NEW_FUN: where its free terms begin, how many they are, where it must end."""
     size, free = _U32.unpack_from(data, at + 1)[0], _U32.unpack_from(data, at + 26)[0]
+    if size > len(data) - at - 1:
+        raise EtfError(f"byte {at}: a fun that is cut off")
     after = _integer(data, _integer(data, _atom(data, at + 30)))
     if data[after] not in (103, 88):
         raise EtfError(f"byte {after}: tag {data[after]} where a pid must be")

@@ -432,6 +432,8 @@ def main(arguments: Sequence[str]) -> int:
             build_drivers(tools, [source.resolve() for source in options.sources], options.out.resolve())
         elif options.what == "bench":
             build_bench(tools, options.out.resolve())
+        elif options.what == "unit" and options.sources:
+            build_checks(tools, [source.resolve() for source in options.sources], options.out.resolve())
         elif options.what == "unit":
             run_unit_tests(tools, options.out.resolve())
         else:

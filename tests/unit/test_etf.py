@@ -118,6 +118,7 @@ NESTED = b"\x83" + b"l\0\0\0\1" * 129 + b"j" * 130
         (b"\x83a\1a", "trailing_bytes"),
         (b"\x83P\0\0\0\2" + zlib.compress(b"a\1"), "compressed"),
         (b"\x83h\1P\0\0\0\2" + zlib.compress(b"a\1"), "compressed"),
+        (b"\x83p\0\0\1\0" + bytes(24) + b"\1w\1ma\0a\0Xw\1n" + bytes(12) + b"P", "bad_term"),  # a fun that is cut off
         (b"\x83m\xff\xff\xff\xffabc", "bad_term"),
         (b"\x83i\xff\xff\xff\xff", "bad_term"),
         (b"\x83l\xff\xff\xff\xffj", "bad_term"),
