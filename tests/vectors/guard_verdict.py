@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Verdicts of the guard in Python for crosscheck.erl: packets as tests/unit_c/etf_verdict.c has them, the same codes."""
+"""Verdicts of the guard in Python for crosscheck.erl: packets and codes as tests/unit_c/etf_verdict.c has them."""
 
 from __future__ import annotations
 

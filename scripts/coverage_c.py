@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Lines and branches of the host's pure parts that unit tests and fuzzers' corpora reach: make coverage.
+
+Prints a table, and what was not reached; exits 1 where anything in a file of WHOLE, or in a function of PARSERS, was
+not. The programs were built by native.py with --variant coverage: build/coverage/unit and build/coverage/fuzz.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT = ROOT / "build" / "coverage"
+WHOLE = ("etf.c", "frame.c", "envelope.c", "recorder.c", "term_get.c", "term_put.c")
+# Of control.c: the rest of it is the channel itself, which tests/host and tests/daemon are about.
+PARSERS = {"open_message", "control_parse", "control_parse_start", "control_receive", "control_start", "receive"}
+Place = tuple[int, int]  # line, column
+
+
+def is_parser(name: str) -> bool:
+    name = name.rpartition(":")[2]
+    return name in PARSERS or name.startswith("get_")
+
+
+def run_all() -> list[Path]:
+    """Every program once, each into a profile of its own."""
+    programs = [path for path in sorted(BUILT.glob("*/*")) if path.is_file() and path.suffix == "" and path.name[0] != "."]
+    for program in programs:
+        corpora = [ROOT / "tests/fuzz/corpus" / program.name, BUILT / "fuzz" / "corpus" / program.name]
+        fuzzer = program.parent.name == "fuzz"
+        arguments = ["-runs=0", *map(str, corpora)] if fuzzer else [str(ROOT / "tests/vectors")]
+        environment = {**os.environ, "LLVM_PROFILE_FILE": f"{program}.profraw"}
+        command = [str(program), *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode != 0:
+            sys.exit(f"coverage_c.py: {program.name} failed:\n{done.stdout}{done.stderr}")
+    return programs
+
+
+def tool(name: str) -> str:
+    """That of the clang at hand: their formats go together."""
+    said = subprocess.run(["clang", f"-print-prog-name={name}"], capture_output=True, text=True, check=True)
+    return said.stdout.strip()
+
+
+def exported(programs: list[Path]) -> list[dict[str, Any]]:
+    """Functions as llvm-cov describes them."""
+    profile = BUILT / "all.profdata"
+    raw = [f"{program}.profraw" for program in programs]
+    subprocess.run([tool("llvm-profdata"), "merge", "-sparse", *raw, "-o", str(profile)], check=True)
+    objects = [str(programs[0]), *(word for program in programs[1:] for word in ("-object", str(program)))]
+    command = [tool("llvm-cov"), "export", "--format=text", f"--instr-profile={profile}", *objects]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    functions: list[dict[str, Any]] = json.loads(done.stdout)["data"][0]["functions"]
+    return functions
+
+
+class Counts:
+    """Of one file: how often each region, and each side of each branch, was reached, in whatever program."""
+
+    def __init__(self) -> None:
+        self.regions: defaultdict[tuple[Place, Place], int] = defaultdict(int)
+        self.branches: defaultdict[tuple[Place, bool], int] = defaultdict(int)
+
+    def add(self, function: dict[str, Any]) -> None:
+        for line, column, end, end_column, count, file, _, kind in function["regions"]:
+            if kind == 0 and file == 0:
+                self.regions[(line, column), (end, end_column)] += count
+        for line, column, _, _, true, false, file, *_ in function["branches"]:
+            if file == 0:
+                self.branches[(line, column), True] += true
+                self.branches[(line, column), False] += false
+
+    def missing(self) -> list[str]:
+        regions = [f"{start[0]}: not reached" for (start, _), count in self.regions.items() if count == 0]
+        sides = [
+            f"{place[0]}:{place[1]}: never {str(side).lower()}" for (place, side), count in self.branches.items() if count == 0
+        ]
+        return sorted(regions + sides, key=lambda text: int(text.partition(":")[0]))
+
+    def lines(self) -> tuple[int, int]:
+        """Reached and all: a line is as often reached as the innermost region that it begins or continues in."""
+        counts: dict[int, int] = {}
+        for (start, end), count in sorted(self.regions.items(), key=lambda item: (item[0][0], -item[0][1][0])):
+            for line in range(start[0], end[0] + 1):
+                counts[line] = count
+        return sum(count > 0 for count in counts.values()), len(counts)
+
+    def sides(self) -> tuple[int, int]:
+        return sum(count > 0 for count in self.branches.values()), len(self.branches)
+
+
+def counted(functions: list[dict[str, Any]]) -> dict[str, Counts]:
+    files: defaultdict[str, Counts] = defaultdict(Counts)
+    for function in functions:
+        file = Path(function["filenames"][0])
+        if file.parent.name != "host":
+            continue
+        if file.name in WHOLE or (file.name == "control.c" and is_parser(function["name"])):
+            files[file.name].add(function)
+    return dict(sorted(files.items()))
+
+
+def main() -> int:
+    files = counted(exported(run_all()))
+    print(f"{'file':14}{'lines':>14}{'branches':>14}")
+    for name, counts in files.items():
+        columns = [f"{reached}/{of}" for reached, of in (counts.lines(), counts.sides())]
+        print(f"{name:14}{columns[0]:>14}{columns[1]:>14}")
+    missing = [f"gendriverd/host/{name}:{each}" for name, counts in files.items() for each in counts.missing()]
+    print("\n".join(missing))
+    if absent := {*WHOLE, "control.c"} - set(files):
+        sys.exit(f"coverage_c.py: nothing is known of {', '.join(sorted(absent))}")
+    return 1 if missing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
