@@ -44,8 +44,8 @@ CONNECTION = (
     *("ids.c", "output.c", "queue.c", "request.c"),
 )
 ALSO = {"fuzz_control": CHANNEL, "test_control": CHANNEL, "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION)}
-# A program that includes faults.h says when these fail.
-FAULTS = ("-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc",)
+# In a program that includes faults.h these fail when it says so.
+FAULTS = ("-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strndup,--wrap=strtod,--wrap=localeconv",)
 
 STRICT = ("-Wall", "-Wextra", "-Werror")
 COMMON = ("-std=gnu11", "-g", "-pthread", "-fno-omit-frame-pointer", f"-ffile-prefix-map={ROOT}=.")

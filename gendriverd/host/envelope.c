@@ -201,8 +201,8 @@ envelope_parse(const struct etf_check *c, const unsigned char *data, size_t len,
 	case ENV_NOTES:
 		return notes(&f, e);
 	case ENV_GOODBYE:
-		reason = element(&f, 1);
-		return c->elems == 2 && gd_peek(&reason) == GD_ATOM ? 0 : ENV_BAD_ENVELOPE;
+		break;
 	}
-	return ENV_BAD_ENVELOPE;
+	reason = element(&f, 1);
+	return c->elems == 2 && gd_peek(&reason) == GD_ATOM ? 0 : ENV_BAD_ENVELOPE;
 }

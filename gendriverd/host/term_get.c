@@ -274,7 +274,7 @@ look_float(const gd_in *in, double *value, size_t *bytes)
 		return next_tag(in) == TAG_NEW_FLOAT && left(in) >= 9 ? GD_ERANGE : code;
 	*bytes = (size_t)h.size;
 	if (in->at[0] == TAG_FLOAT)
-		return etf_float_text(in->at + 1, value) == 0 ? 0 : GD_ERANGE;
+		return etf_float_text(in->at + 1, value);	/* as etf_head has read it: 0 */
 	bits = (uint64_t)etf_u32(in->at + 1) << 32 | etf_u32(in->at + 5);
 	memcpy(value, &bits, sizeof(*value));
 	return 0;

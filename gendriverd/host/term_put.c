@@ -109,8 +109,10 @@ grow(gd_out *out, size_t more)
 static inline int
 reserve(gd_out *out, uint64_t more)
 {
+#if SIZE_MAX < UINT64_MAX
 	if (more > SIZE_MAX)
 		return fail(out, GD_ELIMIT);
+#endif
 	return more > out->room - out->len ? grow(out, (size_t)more) : 0;
 }
 

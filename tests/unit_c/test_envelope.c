@@ -72,11 +72,63 @@ check_vector(const struct vector *v)
 	CHECK(strcmp(text, v->field[3]) == 0);
 }
 
+static int
+parse(const unsigned char *checked, const unsigned char *data, size_t len, struct envelope *e)
+{
+	struct etf_check c;
+	int code;
+
+	etf_check_begin(&c, &vector_limits, checked, len, 1);
+	CHECK(etf_check_run(&c, UINT32_MAX) == 0);
+	code = envelope_parse(&c, data, len, e);
+	etf_check_end(&c);
+	return code;
+}
+
+/* More options than are read in one go. */
+static void
+check_many_options(void)
+{
+	static const unsigned char head[] = { 131, 104, 4, 119, 4, 'c', 'a', 's', 't', 97, 1, 106, 116, 0, 0, 0 };
+	unsigned char frame[sizeof(head) + 1 + 4 * 65];
+	struct envelope e;
+
+	about = "options";
+	for (unsigned n = 64; n <= 65; n++) {
+		memcpy(frame, head, sizeof(head));
+		frame[sizeof(head)] = (unsigned char)n;
+		for (size_t i = 0; i < n; i++)
+			memcpy(frame + sizeof(head) + 1 + 4 * i, (const unsigned char[]){ 97, (unsigned char)i, 97, 1 }, 4);
+		CHECK(parse(frame, frame, sizeof(head) + 1 + 4 * n, &e) == (n == 64 ? 0 : ENV_BAD_REQUEST));
+	}
+}
+
+/* Bytes that are no term, though they were one when they were looked at: nothing is read beyond them. */
+static void
+check_changed(void)
+{
+	static const unsigned char frame[] = {
+		131, 104, 4, 119, 4, 'c', 'a', 's', 't', 97, 1, 106, 116, 0, 0, 0, 1, 97, 1, 97, 2
+	};
+	unsigned char changed[sizeof(frame)];
+	struct envelope e;
+
+	about = "changed";
+	CHECK(parse(frame, frame, sizeof(frame), &e) == 0);
+	for (size_t at = sizeof(frame) - 4; at < sizeof(frame); at += 2) {
+		memcpy(changed, frame, sizeof(frame));
+		changed[at] = 1;	/* no tag */
+		CHECK(parse(frame, changed, sizeof(frame), &e) == ENV_BAD_REQUEST);
+	}
+}
+
 int
 main(int argc, char **argv)
 {
 	const char *dir = argc > 1 ? argv[1] : "tests/vectors";
 
 	CHECK(each_vector(dir, "envelopes.txt", check_vector) > 50);
+	check_many_options();
+	check_changed();
 	return check_summary();
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The validator: the shared vectors, cut off at every byte, damaged, and in turns. */
 #include "check.h"
+#include "faults.h"
 #include "vectors.h"
 
 #define CUT_BELOW 3000		/* bytes: longer vectors are not cut at every byte */
@@ -83,6 +84,50 @@ check_budgets(void)
 	CHECK(etf_check_all(&vector_limits, lie, sizeof(lie), 1) == ETF_BAD_TERM);
 }
 
+/* Deeper than the check's own stack. */
+static void
+check_no_memory(void)
+{
+	unsigned char nested[1 + 2 * 120 + 1];
+
+	about = "no memory";
+	for (size_t i = 0; i < 120; i++)
+		memcpy(nested + 2 * i, (const unsigned char[]){ 104, 1 }, 2);
+	nested[240] = 106;
+	CHECK(etf_check_all(&vector_limits, nested, 241, 0) == 0);
+	allocations = 0;
+	CHECK(etf_check_all(&vector_limits, nested, 241, 0) == ETF_NOMEM);
+	allocations = -1;
+	CHECK(strcmp(etf_reason(ETF_NOMEM), "bad_term") == 0);
+}
+
+/* A driver may choose a locale, and terms remain what they are. */
+static void
+check_locale(void)
+{
+	static const unsigned char text[31] = "1.50000000000000000000e+00";
+	double value = 0;
+
+	about = "locale";
+	point = ",";
+	CHECK(etf_float_text(text, &value) == 0 && value == 1.5);
+	point = ";";
+	CHECK(etf_float_text(text, &value) == ETF_BAD_TERM);
+	point = NULL;
+	CHECK(etf_float_text(text, &value) == 0 && value == 1.5);
+	CHECK(etf_float_text((const unsigned char *)"1.5e999\0.......................", &value) == ETF_BAD_TERM);
+}
+
+/* Longer than 4 GiB is refused before a byte is read. */
+static void
+check_too_long(void)
+{
+	static const unsigned char nil[] = { 106 };
+
+	about = "too long";
+	CHECK(etf_check_all(&vector_limits, nil, (size_t)UINT32_MAX + 1, 0) == ETF_BAD_TERM);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -90,5 +135,8 @@ main(int argc, char **argv)
 
 	CHECK(each_vector(dir, "terms.txt", check_vector) > 100);
 	check_budgets();
+	check_no_memory();
+	check_locale();
+	check_too_long();
 	return check_summary();
 }
