@@ -31,6 +31,9 @@ FUZZ_SECONDS ?= 600
 FUZZ_RUNS ?= 1000000
 CANARY_SECONDS ?= 60
 CROSS_TERMS ?= 1000000
+# With the unit tests these reach what Python reads of others; percent of its lines and branches.
+OF_READERS := tests/daemon/test_auth.py tests/daemon/test_listening.py tests/daemon/test_hostile_host.py tests/host/test_recorder.py
+READERS_COVERED := 97
 SEED ?=
 SOAK_SECONDS ?= 7200
 PROP_CASES ?= 10000
@@ -50,7 +53,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary crosscheck crosscheck-short soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary crosscheck crosscheck-short coverage coverage-c coverage-python soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -190,6 +193,19 @@ crosscheck: setup-test $(VENV)/.dev ## validator and guard against binary_to_ter
 
 crosscheck-short: ## the same with 30000
 	$(MAKE) crosscheck CROSS_TERMS=30000
+
+coverage: coverage-c coverage-python ## lines and branches: of the host's pure parts all, by unit tests and corpora; of Python's readers a figure
+
+coverage-c: setup-test $(VENV)/.dev
+	CC=clang $(NATIVE) unit --variant coverage --out build/coverage/unit $(wildcard tests/unit_c/*.c)
+	CC=clang $(NATIVE) fuzz --variant coverage --out build/coverage/fuzz $(FUZZERS)
+	$(PY) scripts/coverage_c.py
+
+coverage-python: setup-test $(VENV)/.dev $(VENV)/.fuzz drivers
+	rm -f build/coverage/python*
+	COVERAGE_RCFILE=$(CURDIR)/tests/coverage.ini $(PY) -m coverage run -m pytest -q -p no:xdist tests/unit $(OF_READERS)
+	$(PY) -m coverage combine -q --rcfile=tests/coverage.ini
+	$(PY) -m coverage report --rcfile=tests/coverage.ini --fail-under=$(READERS_COVERED)
 
 soak: setup-test $(VENV)/.dev build drivers ## hosts crash under load, every call is accounted for: SOAK_SECONDS (7200)
 	$(PY) tests/soak/soak.py $(SOAK_SECONDS)

@@ -99,6 +99,8 @@ check_no_memory(void)
 	CHECK(etf_check_all(&vector_limits, nested, 241, 0) == ETF_NOMEM);
 	allocations = -1;
 	CHECK(strcmp(etf_reason(ETF_NOMEM), "bad_term") == 0);
+	CHECK(strcmp(etf_reason(ETF_MANY), "too_many_terms") == 0);
+	CHECK(strcmp(etf_reason(ETF_BIGNUM), "bignum_too_large") == 0);
 }
 
 /* A driver may choose a locale, and terms remain what they are. */
