@@ -110,12 +110,12 @@ def _leaf(data: bytes, at: int, tag: int, limits: Limits) -> int:  # noqa: C901 
         return at + 9
     if tag in (110, 111):
         size, end = (data[at + 1], at + 2) if tag == 110 else (_U32.unpack_from(data, at + 1)[0], at + 5)
+        if data[end] > 1:
+            raise EtfError(f"byte {at}: an integer with sign {data[end]}")
         if size > len(data) - end - 1:
             raise EtfError(f"byte {at}: an integer that is cut off")
         if size > limits.bignum:
             raise EtfError(f"byte {at}: an integer of {size} bytes; at most {limits.bignum}", "bignum_too_large")
-        if data[end] > 1:
-            raise EtfError(f"byte {at}: an integer with sign {data[end]}")
         return end + 1 + size
     if tag in _NAMED:
         after = _atom(data, at + 1)
@@ -176,7 +176,7 @@ def _children(data: bytes, at: int, tag: int) -> tuple[int, int, int] | None:
 
 
 def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept flat for speed
-    end, at, terms, pairs = len(data), 1, 0, 0
+    end, at, terms, pairs = len(data), 1, 1, 0  # terms: announced so far
     owed, ends = [1], [0]  # at each level: terms to come; where it must end, or for a list, negative, where it begins
     tails: list[tuple[int, int]] = []
     while True:
@@ -191,9 +191,6 @@ def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept 
                 raise EtfError(f"byte {at}: {end - at} bytes behind the term", "trailing_bytes")
             return Shape(pairs, tails)
         owed[-1] -= 1
-        terms += 1
-        if terms > limits.terms:
-            raise EtfError(f"byte {at}: more than {limits.terms} terms", "too_many_terms")
         tag = data[at]
         if tag in _FIXED:
             at += 1 + _FIXED[tag]
@@ -208,6 +205,7 @@ def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept 
                 raise EtfError(f"byte {at}: {count} terms announced in {max(0, end - begin)} bytes")
             if terms + count > limits.terms:
                 raise EtfError(f"byte {at}: more than {limits.terms} terms", "too_many_terms")
+            terms += count
             if tag == 108 and owed[-1] == 0 and ends[-1] < 0:  # a list as a list's tail: the same list
                 if max(ends) <= 0:  # a fun goes back as it came
                     tails.append((-ends[-1], at))

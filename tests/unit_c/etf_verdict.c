@@ -2,6 +2,7 @@
 /*
  * Verdicts for crosscheck.erl, which is at the other end of standard input and output. A packet, its length in
  * four bytes first, is terms, each behind its own length; the answer's, a byte for each: 0, or the negative code.
+ * Arguments: depth, terms, bignum.
  */
 #include <unistd.h>
 
@@ -20,6 +21,8 @@ read_all(unsigned char *at, size_t len)
 	return 1;
 }
 
+static struct etf_limits limits;
+
 /* Of a copy of just its size, so that ASan sees a read beyond. */
 static unsigned char
 verdict(const unsigned char *term, size_t len)
@@ -28,7 +31,7 @@ verdict(const unsigned char *term, size_t len)
 	int code;
 
 	memcpy(copy, term, len);
-	code = etf_check_all(&vector_limits, copy, len, 1);
+	code = etf_check_all(&limits, copy, len, 1);
 	free(copy);
 	return (unsigned char)-code;
 }
@@ -48,11 +51,14 @@ verdicts(unsigned char *packet, size_t len)
 }
 
 int
-main(void)
+main(int argc, char **argv)
 {
 	unsigned char head[4], *packet;
 	size_t len;
 
+	limits = vector_limits;
+	if (argc == 4)
+		limits = (struct etf_limits){ (uint32_t)atol(argv[1]), (uint32_t)atol(argv[2]), (uint32_t)atol(argv[3]) };
 	while (read_all(head, sizeof(head))) {
 		len = etf_u32(head);
 		packet = malloc(len + 1);

@@ -7,7 +7,7 @@ import sys
 
 from gendriverd.etf_guard import EtfError, Limits, check
 
-LIMITS = Limits(depth=128, terms=1_000_000, bignum=4096)  # those of tests/unit_c/vectors.h
+LIMITS = Limits(*map(int, sys.argv[1:4]))
 CODES = {
     reason: code
     for code, reason in enumerate(
