@@ -97,6 +97,7 @@ check: setup-test $(VENV)/.dev ## static checks of every language: ruff, mypy, s
 			CC=$$cc PYTHONPATH=scripts $(PY) bench/compiled.py build/check/$$cc/bench; \
 		fi; \
 	done
+	CC=clang $(NATIVE) fuzz --strict --out build/check/clang/fuzz $(FUZZERS)
 	$(PY) bench/bench.py --build
 	cd erlang && TERM=dumb rebar3 xref
 	cd erlang && TERM=dumb rebar3 dialyzer

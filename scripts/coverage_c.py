@@ -2,7 +2,8 @@
 """Lines and branches of the host's pure parts that unit tests and fuzzers' corpora reach: make coverage.
 
 Prints a table, and what was not reached; exits 1 where that is in a file of WHOLE. What is left in control.c are an
-interrupted system call, what the kernel does not send, and skips of what was validated. The programs were built by native.py with --variant coverage: build/coverage/unit and build/coverage/fuzz.
+interrupted system call, what the kernel does not send, and skips of what was validated. The programs were built by
+native.py with --variant coverage: build/coverage/unit and build/coverage/fuzz.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ def is_parser(name: str) -> bool:
 
 def run_all() -> list[Path]:
     """Every program once, each into a profile of its own."""
-    programs = [path for path in sorted(BUILT.glob("*/*")) if path.is_file() and path.suffix == "" and path.name[0] != "."]
+    programs = [
+        path for path in sorted(BUILT.glob("*/*")) if path.is_file() and path.suffix == "" and path.name[0] != "."
+    ]
     for program in programs:
         corpora = [ROOT / "tests/fuzz/corpus" / program.name, BUILT / "fuzz" / "corpus" / program.name]
         fuzzer = program.parent.name == "fuzz"
         arguments = ["-runs=0", *map(str, corpora)] if fuzzer else [str(ROOT / "tests/vectors")]
         environment = {**os.environ, "LLVM_PROFILE_FILE": f"{program}.profraw"}
         command = [str(program), *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+        )
         if done.returncode != 0:
             sys.exit(f"coverage_c.py: {program.name} failed:\n{done.stdout}{done.stderr}")
     return programs
@@ -91,7 +96,9 @@ class Counts:
     def missing(self) -> list[str]:
         regions = [f"{start[0]}: not reached" for (start, _), count in self.regions.items() if count == 0]
         sides = [
-            f"{place[0]}:{place[1]}: never {str(side).lower()}" for (place, side), count in self.branches.items() if count == 0
+            f"{place[0]}:{place[1]}: never {str(side).lower()}"
+            for (place, side), count in self.branches.items()
+            if count == 0
         ]
         return sorted(regions + sides, key=lambda text: int(text.partition(":")[0]))
 
