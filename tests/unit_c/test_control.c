@@ -283,6 +283,13 @@ put_text_as_key(void)
 }
 
 static void
+put_name_too(void)
+{
+	gd_put_atom(&message, "name");
+	gd_put_text(&message, "other");
+}
+
+static void
 put_run_limits_twice(void)
 {
 	key = "max_run_of";
@@ -309,6 +316,8 @@ check_pairs(void)
 	CHECK(started_with("name", NUMBER) == -1 && started_with("more", NIL) == 0);
 	say_start(1, put_text_as_key, 2, 0);
 	CHECK(started() == 0);
+	say_start(1, put_name_too, 2, 0);
+	CHECK(started() == -1);
 	say_start(2, put_run_limits_twice, 2, 0);
 	CHECK(started() == -1);
 }

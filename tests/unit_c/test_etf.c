@@ -127,7 +127,7 @@ check_too_long(void)
 	static const unsigned char nil[] = { 106 };
 
 	about = "too long";
-	CHECK(etf_check_all(&vector_limits, nil, (size_t)UINT32_MAX + 1, 0) == ETF_BAD_TERM);
+	CHECK(etf_check_all(&vector_limits, nil, (size_t)UINT32_MAX + 2, 0) == ETF_BAD_TERM);
 }
 
 int
