@@ -105,6 +105,16 @@ def test_equal_terms_are_equal_values(data: bytes, term: object) -> None:
     assert etf.decode(data) == term
 
 
+def test_terms_are_counted_as_they_are_announced() -> None:
+    """As in the host: so both refuse the same, and for the same reason, though something worse comes later."""
+    data = b"\x83h\2h\2a\1a\1h\2a\1a\1"
+    assert etf.decode(data, Limits(terms=7)) == ((1, 1), (1, 1))
+    for damaged in (data, data[:-2] + b"P\1"):
+        with pytest.raises(EtfError) as refused:
+            etf.decode(damaged, Limits(terms=6))
+        assert refused.value.reason == "too_many_terms"
+
+
 NESTED = b"\x83" + b"l\0\0\0\1" * 129 + b"j" * 130
 
 

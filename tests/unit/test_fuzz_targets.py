@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import old_record
 import targets
 from gendriverd import etf
+from gendriverd import recorder as layout
 from gendriverd.etf import Atom
-from gendriverd.recorder import Recorder, State
+from gendriverd.recorder import Recorder, State, Untrusted
 
 CORPUS = Path(__file__).resolve().parent.parent / "fuzz" / "corpus"
 TOML_KEYS = st.sampled_from(
@@ -80,7 +81,7 @@ def toml(draw: st.DrawFn) -> bytes:
 
 MADE = {
     **dict.fromkeys(["decode", "quick", "hello", "proof", "message"], damaged()),
-    "read_frame": st.builds(lambda step, data: bytes([step, 0, 0, 0]) + data, st.integers(0, 255), st.binary()),
+    "read_frame": st.builds(lambda step, data: bytes([step, 0, 0, 0]) + data, st.integers(0, 8), st.binary(min_size=9)),
     "recorder": st.binary(max_size=60),
     "config": toml(),
     "places": toml(),
@@ -106,6 +107,21 @@ def test_what_a_fuzzer_has_found_before_is_taken(name: str) -> None:
 @given(data=st.data())
 def test_bytes_of_others_do_no_harm(name: str, data: st.DataObject) -> None:
     targets.TARGETS[name](data.draw(MADE[name] | st.binary(max_size=200)))
+
+
+@pytest.mark.parametrize("field", [(1, 4), (9, 33), (10, (1 << 20) + 1)], ids=["kind", "depth", "kept"])
+def test_a_word_of_the_dying_thread_beyond_its_bounds_is_not_trusted(field: tuple[int, int]) -> None:
+    recorder = Recorder(queue=8, threads=2, connections=4)
+    try:
+        image = old_record.old_record(recorder)
+        words = list(layout._DEATH.unpack_from(image, layout._DEATH_AT))
+        words[field[0]] = field[1]
+        layout._DEATH.pack_into(image, layout._DEATH_AT, *words)
+        old_record.write(recorder, image)
+        with pytest.raises(Untrusted):
+            recorder.read()
+    finally:
+        recorder.close()
 
 
 def test_the_record_that_is_written_over_is_one() -> None:
