@@ -145,12 +145,11 @@ endef
 fuzz: setup-test $(VENV)/.dev ## libFuzzer on everything that reads bytes of others, one on each processor, FUZZ_SECONDS each (600)
 	CC=clang $(NATIVE) fuzz --out build/fuzz $(FUZZERS)
 	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
-		echo "FUZZER: $(FUZZ_SECONDS) s"; \
 		build/fuzz/FUZZER -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 \
 			-dict=tests/fuzz/terms.dict -artifact_prefix=build/fuzz/FUZZER- \
 			build/fuzz/corpus/FUZZER tests/fuzz/corpus/FUZZER >build/fuzz/FUZZER.log 2>&1 \
 			|| { tail -n 60 build/fuzz/FUZZER.log; exit 1; }; \
-		tail -n 1 build/fuzz/FUZZER.log'
+		echo "FUZZER: $$(grep ^Done build/fuzz/FUZZER.log)"'
 
 fuzz-short: ## the same, 8 seconds each
 	$(MAKE) fuzz FUZZ_SECONDS=8

@@ -7,10 +7,10 @@
  * one go. What passes, binary_to_term takes, but for what only it can judge: a map's
  * duplicate keys, and identifiers that claim to come from the receiver's own node.
  * Refused although binary_to_term takes it: compressed terms, LIST_EXT of no
- * elements, BIT_BINARY_EXT of no bytes, references of no words, a sign that is
- * neither 0 nor 1, a comma in a FLOAT_EXT, a fun whose size field is not its size or
- * whose creator is no pid, another integer where the format names SMALL_INTEGER_EXT or
- * INTEGER_EXT, and the VM's own tags 73 and 75.
+ * elements, BIT_BINARY_EXT of no bytes (of no bits either it ends the VM of OTP 28),
+ * references of no words, a sign that is neither 0 nor 1, a comma in a FLOAT_EXT, a fun
+ * whose size field is not its size or whose creator is no pid, another integer where the
+ * format names SMALL_INTEGER_EXT or INTEGER_EXT, and the VM's own tags 73 and 75.
  */
 #ifndef HOST_ETF_H
 #define HOST_ETF_H
