@@ -169,7 +169,7 @@ fuzz-python-short: ## the same, 100000 in all
 
 fuzz-canary: setup-test $(VENV)/.dev $(VENV)/.fuzz ## whether the fuzzers find the bugs planted by tests/fuzz/canary.toml, those in C from nothing: CANARY_SECONDS each at most (60)
 	CC=clang $(NATIVE) fuzz --canary --out build/canary $(FUZZERS)
-	rm -rf build/canary/found && mkdir -p build/canary/found
+	rm -rf build/canary/found build/canary/new && mkdir -p build/canary/found $(PYTHON_TARGETS:%=build/canary/new/%)
 	printf '%s\n' $(notdir $(basename $(FUZZERS))) | xargs -P "$$(nproc)" -I FUZZER $(SHELL) -c ' \
 		if build/canary/FUZZER -max_total_time=$(CANARY_SECONDS) -timeout=10 -dict=tests/fuzz/terms.dict \
 			-artifact_prefix=build/canary/found/FUZZER- >build/canary/FUZZER.log 2>&1; \
@@ -178,7 +178,7 @@ fuzz-canary: setup-test $(VENV)/.dev $(VENV)/.fuzz ## whether the fuzzers find t
 		echo "FUZZER: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/FUZZER.log | tail -n 1 | grep . || echo 0) runs or more"'
 	printf '%s\n' $(PYTHON_TARGETS) | xargs -P "$$(nproc)" -I TARGET $(SHELL) -c ' \
 		if $(PY) tests/fuzz/python.py --canary TARGET -max_total_time=$(CANARY_SECONDS) -timeout=10 -dict=$(call dictionary_of,TARGET) \
-			-artifact_prefix=build/canary/found/TARGET- tests/fuzz/corpus/TARGET >build/canary/TARGET.log 2>&1; \
+			-artifact_prefix=build/canary/found/TARGET- build/canary/new/TARGET tests/fuzz/corpus/TARGET >build/canary/TARGET.log 2>&1; \
 			then echo "TARGET: its planted bug was not found in $(CANARY_SECONDS) s"; exit 1; fi; \
 		ls build/canary/found/TARGET-* >/dev/null || { tail -n 60 build/canary/TARGET.log; exit 1; }; \
 		echo "TARGET: its planted bug was found, after $$(sed -n "s/^#\([0-9]*\).*/\1/p" build/canary/TARGET.log | tail -n 1 | grep . || echo 0) runs or more"'

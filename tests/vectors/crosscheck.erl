@@ -165,7 +165,7 @@ walk(Bin, N, Done) ->
 head(<<104, N, _/binary>>) -> {2, N};
 head(<<105, N:32, _/binary>>) -> {5, N};
 head(<<108, N:32, _/binary>>) -> {5, N + 1};
-head(<<112, _:32, _:200, Free:32, Rest/binary>>) -> {34 - 4 + lists:sum(fun_parts(Rest, 4)), Free};
+head(<<112, _:32, _:168, Free:32, Rest/binary>>) -> {30 + lists:sum(fun_parts(Rest, 4)), Free};
 head(Bin) -> {leaf(Bin), 0}.
 
 fun_parts(_, 0) -> [];
