@@ -38,12 +38,18 @@ PURE = (
     *("recorder.c", "stats.c", "lengths.c", "sha256.c", "quarantine.c", "allowed.c"),
 )
 # and some of them more: what they leave out of it, as settings or the pool, they play themselves.
-CHANNEL = ("control.c", "log.c", "running.c")
+SANDBOX = ("sandbox.c", "landlock.c", "seccomp.c")
+CHANNEL = ("control.c", *SANDBOX, "log.c", "running.c")
 CONNECTION = (
     *("conn.c", "conn_clock.c", "conn_note.c", "conn_part.c", "conn_read.c", "conn_send.c", "conn_take.c"),
     *("ids.c", "output.c", "queue.c", "request.c"),
 )
-ALSO = {"fuzz_control": CHANNEL, "test_control": CHANNEL, "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION)}
+ALSO = {
+    "fuzz_control": CHANNEL,
+    "test_control": CHANNEL,
+    "test_sandbox": SANDBOX,
+    "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION),
+}
 # In a program that includes faults.h these fail when it says so.
 FAULTS = ("-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strndup,--wrap=strtod,--wrap=localeconv",)
 

@@ -122,6 +122,24 @@ sandbox_read(gd_in *in, struct sandbox *s)
 	return 0;
 }
 
+static void
+forget_paths(struct paths *p)
+{
+	for (size_t i = 0; i < p->len; i++)
+		free(p->at[i]);
+	free(p->at);
+	*p = (struct paths){ 0 };
+}
+
+void
+sandbox_forget(struct sandbox *s)
+{
+	free(s->beside);
+	s->beside = NULL;
+	forget_paths(&s->read);
+	forget_paths(&s->write);
+}
+
 void
 sandbox_close_others(int last)
 {

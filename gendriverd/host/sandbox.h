@@ -40,6 +40,8 @@ struct sandbox {
 
 /* Read the map of `sandbox` in {start, Map}; what is not in it keeps its value. 0 or -1. */
 int sandbox_read(gd_in *in, struct sandbox *s);
+/* Free what it read, right or wrong. */
+void sandbox_forget(struct sandbox *s);
 
 /* Close what was inherited beside descriptors 0 to `last`. Main thread, first of all. */
 void sandbox_close_others(int last);

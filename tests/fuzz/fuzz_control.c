@@ -41,6 +41,10 @@ check_conn(const struct control_message *m)
 	if (memchr(m->peer, '\0', sizeof(m->peer)) == NULL)
 		abort();
 	within(m->welcome, m->welcome_len);
+	for (uint32_t i = 0; m->allowed != NULL && i < m->allowed->n; i++)
+		if (!allowed_has(m->allowed, (int)m->allowed->commands[i]))
+			abort();
+	free(m->allowed);
 }
 
 static void
@@ -69,8 +73,26 @@ check_message(void)
 }
 
 static void
+check_paths(const struct paths *p)
+{
+	for (size_t i = 0; i < p->len; i++)
+		if (p->at[i] == NULL)
+			abort();
+}
+
+static void
+check_sandbox(const struct sandbox *s)
+{
+	if (s->profile > SANDBOX_STRICT || s->group_count > SANDBOX_GROUPS)
+		abort();
+	check_paths(&s->read);
+	check_paths(&s->write);
+}
+
+static void
 check_taken(const struct start *s)
 {
+	check_sandbox(&s->sandbox);
 	if (s->name == NULL || s->driver == NULL || s->threads == 0 || s->threads > 1024
 	    || s->max_abandoned > RECORDER_ABANDONED || s->recorder != -1
 	    || s->limits.frame == 0 || s->limits.connections == 0)
@@ -87,6 +109,7 @@ check_start(void)
 	for (size_t i = 0; i < s.run_limit_count; i++)
 		free(s.run_limits[i].command);
 	free(s.run_limits);
+	sandbox_forget(&s.sandbox);
 	free(s.driver);
 	free(s.name);
 }

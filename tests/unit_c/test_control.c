@@ -85,14 +85,14 @@ check_numbers(void)
 	CHECK(bare("conn").kind == CONTROL_NONE && bare("quarantine").kind == CONTROL_NONE);
 }
 
-/* {conn, Number, Peer, Welcome}; `wrong` counts the elements, 0: none is. */
+/* {conn, Number, Peer, Welcome, Allowed}; `wrong` counts the elements, 0: none is. */
 static struct control_message
 conn(int wrong, size_t peer_len)
 {
 	static char peer[300];
 
 	memset(peer, 'p', sizeof(peer));
-	say("conn", 4);
+	say("conn", 5);
 	if (wrong == 1)
 		gd_put_nil(&message);
 	else
@@ -105,6 +105,7 @@ conn(int wrong, size_t peer_len)
 		gd_put_nil(&message);
 	else
 		gd_put_text(&message, "welcome");
+	gd_put_atom(&message, wrong == 4 ? "none" : "all");
 	return taken();
 }
 
@@ -115,7 +116,7 @@ check_conn(void)
 	CHECK(conn(0, 4).kind == CONTROL_CONN && strcmp(conn(0, 4).peer, "pppp") == 0);
 	CHECK(conn(0, 4).welcome_len == 7 && conn(0, 4).number == 5 && conn(0, 4).fd == -1);
 	CHECK(strlen(conn(0, 300).peer) == sizeof(conn(0, 300).peer) - 1);	/* cut to fit */
-	for (int wrong = 1; wrong <= 3; wrong++)
+	for (int wrong = 1; wrong <= 4; wrong++)
 		CHECK(conn(wrong, 4).kind == CONTROL_NONE);
 }
 
@@ -228,6 +229,7 @@ started(void)
 	for (size_t i = 0; i < s.run_limit_count; i++)
 		free(s.run_limits[i].command);
 	free(s.run_limits);
+	sandbox_forget(&s.sandbox);
 	free(s.driver);
 	free(s.name);
 	gd_out_free(&message);
