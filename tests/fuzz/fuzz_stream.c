@@ -162,7 +162,7 @@ connect_client(void)
 	setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	client = (struct client){ .fd = ends[0] };
 	stopped = conns.stopping = hungry = time_is_up = false;
-	if (conn_adopt(ends[1], 1, "peer", WELCOME, strlen(WELCOME)) != NULL)
+	if (conn_adopt(ends[1], 1, "peer", WELCOME, strlen(WELCOME), NULL) != NULL)
 		abort();
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from gendriverd import recorder as layout
 from gendriverd.etf import Atom
 from gendriverd.recorder import Recorder, State, Untrusted
 
-CORPUS = Path(__file__).resolve().parent.parent / "fuzz" / "corpus"
+FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
+CORPUS = FUZZ / "corpus"
 TOML_KEYS = st.sampled_from(
     ["daemon", "instances", "keys", "a", "b.c", "driver", "threads", "limits", "frame", "listen", "auth"]
 )
@@ -135,3 +137,9 @@ def test_the_record_that_is_written_over_is_one() -> None:
     assert record.death is not None
     assert record.death.request == record.requests[1]
     assert set(record.connections) == {5, 6}
+
+
+@pytest.mark.parametrize(("name", "bug"), tomllib.loads((FUZZ / "canary.toml").read_text()).items())
+def test_each_planted_bug_has_its_place_in_the_source(name: str, bug: dict[str, str]) -> None:
+    assert name in targets.TARGETS or (FUZZ / f"{name}.c").exists()
+    assert (FUZZ.parent.parent / "gendriverd" / bug["file"]).read_text().count(bug["old"]) == 1
