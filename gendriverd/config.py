@@ -178,6 +178,9 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if limits.in_flight_bytes < limits.frame:
             problem = f"in_flight_bytes ({limits.in_flight_bytes}) is less than one frame ({limits.frame})"
             yield ("instances", name, "limits", "in_flight_bytes"), f"[instances.{name}.limits] {problem}"
+        if limits.frames_bytes < limits.frame:
+            problem = f"frames_bytes ({limits.frames_bytes}) is less than one frame ({limits.frame})"
+            yield ("instances", name, "limits", "frames_bytes"), f"[instances.{name}.limits] {problem}"
         if not instance.overlap and instance.processes + instance.spares > 1:
             problem = "overlap = false is for a driver that cannot run twice: processes must be 1 and spares 0"
             yield ("instances", name, "overlap"), f"[instances.{name}] {problem}"

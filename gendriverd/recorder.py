@@ -121,7 +121,7 @@ class Recorder:
     """One host's; `fd` goes to it with the start message. Close it when the host is reaped and read."""
 
     def __init__(self, queue: int, threads: int, connections: int) -> None:
-        self.slots = queue + threads + SPARE
+        self.slots = queue + threads + connections + SPARE
         self.connections = connections
         self.seats = threads
         self._params_at = HEADER + connections * CONN + self.slots * SLOT

@@ -176,14 +176,16 @@ class Limits(Section):
 
     queue: Count = 4096
     connections: Count = 1024
-    in_flight: Count = 1024
+    in_flight: Count = 4096
     in_flight_bytes: Size = 64 * 2**20
     frame: Size32 = 16 * 2**20
-    depth: Annotated[int, Field(ge=1, le=10_000)] = 256
+    frame_time: Limit = 30.0
+    frames_bytes: Size = 256 * 2**20
+    depth: Annotated[int, Field(ge=1, le=10_000)] = 128
     terms: Count = 1_000_000
     bignum: Size32 = 4096
     reply: Size32 = 64 * 2**20
-    unsent_bytes: Size = 4 * 2**20
+    unsent_bytes: Size = 8 * 2**20
     unsent_time: Limit = 30.0
     linger: Limit = 2.0
 

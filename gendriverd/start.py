@@ -79,7 +79,8 @@ def quarantine_message(entry: Entry, now: float) -> tuple[Term, ...]:
 def start_message(plan: Plan, driver: Snapshot, generation: int, *, limited: bool = False) -> dict[Term, Term]:
     """The map of {start, Map}: docs/control-channel.md. `limited`: by a control group. Raises LaunchError."""
     config = plan.config
-    numbers = config.limits.model_dump(exclude={"unsent_time", "linger"})
+    numbers = config.limits.model_dump(exclude={"frame_time", "unsent_time", "linger"})
+    numbers["frame_ms"] = round(config.limits.frame_time * 1000)
     numbers["unsent_ms"] = round(config.limits.unsent_time * 1000)
     numbers["linger_ms"] = round(config.limits.linger * 1000)
     return {

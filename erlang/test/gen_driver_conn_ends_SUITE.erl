@@ -49,7 +49,7 @@ a_goodbye_after_a_send_says_what_became_of_it(Config) ->
     [?assertEqual({Reason, {error, {failed, Told}}},
                   {Reason, ended(fun(Peer) -> send(Peer, {goodbye, Reason}) end, Config)})
      || {Told, Reasons} <- [{draining, [stopping]}, {disconnected, [unread, a_goodbye_of_later]},
-                            {not_run, [host_died, bad_term, duplicate_id]}],
+                            {not_run, [host_died, bad_term, duplicate_id, slow_frame]}],
         Reason <- Reasons].
 
 %% The second one waits until the first, which was given up, has left: both are more than the kernel takes.

@@ -217,7 +217,7 @@ goodbyes(Config) ->
     [?assertEqual({Reason, failed(Told)}, {Reason, ended(fun(Conn) -> send(Conn, {goodbye, Reason}) end, Config)})
      || {Told, Reasons} <- [{draining, [stopping]}, {disconnected, [unread, a_goodbye_of_later]},
                             {not_run, [frame_too_large, bad_term, compressed, trailing_bytes, too_deep, too_many_terms,
-                                       bignum_too_large, bad_envelope, duplicate_id]}],
+                                       bignum_too_large, bad_envelope, duplicate_id, slow_frame]}],
         Reason <- Reasons].
 
 closed_in_mid_frame(Config) ->

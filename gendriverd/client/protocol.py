@@ -45,6 +45,7 @@ _NOT_BEGUN: dict[str | None, FailedReason] = {
     "bignum_too_large": "not_run",
     "bad_envelope": "not_run",
     "duplicate_id": "not_run",
+    "slow_frame": "not_run",
 }
 CREDIT_MAX = (1 << 32) - 1
 _ID_OF = re.compile(rb"\x83h\x03w(?:\x05reply|\x04(?P<part>part))(?:a(?P<small>.)|b(?P<large>....))", re.DOTALL)

@@ -13,6 +13,36 @@
 
 #define CHEAP 2000u	/* ns: less than it takes to hand a request over, however many wait */
 
+static bool
+nothing_waits(const struct lead *l)
+{
+	return l->turn.head == NULL && l->others.first == NULL;
+}
+
+/* r is the loop's: in turns, as soon as there is more than one connection. */
+static void
+put(struct lead *l, struct request *r)
+{
+	struct request *first = l->turn.head;
+
+	if (l->others.first == NULL
+	    && (first == NULL || (first->slot == r->slot && first->generation == r->generation))) {
+		queue_push(&l->turn, r);
+		return;
+	}
+	while ((first = queue_pop(&l->turn)) != NULL)
+		lanes_push(&l->lanes, &l->others, first);
+	lanes_push(&l->lanes, &l->others, r);
+}
+
+static struct request *
+take_next(struct lead *l)
+{
+	struct request *r = queue_pop(&l->turn);
+
+	return r != NULL ? r : lanes_pop(&l->lanes, &l->others);
+}
+
 bool
 lead_wants(struct pool *p, struct request *r)
 {
@@ -26,8 +56,19 @@ lead_wants(struct pool *p, struct request *r)
 		return false;
 	l->expected += ns;
 	r->state = REQUEST_RUNNING;	/* nobody takes it out any more */
-	queue_push(&l->turn, r);
+	put(l, r);
 	return true;
+}
+
+void
+lead_pass_on(struct pool *p)
+{
+	struct queue rest = { 0 };
+	struct request *r;
+
+	while ((r = take_next(&p->lead)) != NULL)
+		queue_push(&rest, r);
+	pool_enqueue(p, &rest);
 }
 
 /* A seat whose worker waits and has made its thread's state, the last one first. Lock held. */
@@ -60,7 +101,7 @@ give_seat_back(struct pool *p)
 
 	p->lead.seat = NULL;
 	s->borrowed = false;
-	if (s->inbox.head != NULL || p->shared.head != NULL) {
+	if (s->inbox.first != NULL || p->shared.first != NULL) {
 		pthread_cond_signal(&s->work);
 		return;
 	}
@@ -167,7 +208,7 @@ run_turn(struct pool *p, struct worker *w)
 	uint64_t now = now_ns(), end = now + LEAD_TURN;
 	struct request *r;
 
-	while (now < end && (r = queue_pop(&p->lead.turn)) != NULL)
+	while (now < end && (r = take_next(&p->lead)) != NULL)
 		if (!run_one(p, w, r, &now))
 			return w;
 	return NULL;
@@ -178,7 +219,7 @@ find_seat(struct pool *p)
 {
 	struct seat *s;
 
-	if (p->lead.turn.head == NULL)
+	if (nothing_waits(&p->lead))
 		return NULL;
 	pthread_mutex_lock(&p->lock);
 	s = borrow(p);
@@ -194,7 +235,7 @@ pool_run_short(struct pool *p, bool *more)
 	struct seat *s;
 	bool starved;
 
-	if (l->turn.head == NULL && l->ran == 0)
+	if (nothing_waits(l) && l->ran == 0)
 		return NULL;
 	s = find_seat(p);
 	if (s != NULL && (become = run_turn(p, s->holder)) != NULL)
@@ -207,7 +248,7 @@ pool_run_short(struct pool *p, bool *more)
 	if (starved)
 		p->hooks.wake();
 	if (s == NULL)
-		pool_enqueue(p, &l->turn);	/* all are busy: whoever is free next */
-	*more |= l->turn.head != NULL;
+		lead_pass_on(p);	/* all are busy: whoever is free next */
+	*more |= !nothing_waits(l);
 	return NULL;
 }

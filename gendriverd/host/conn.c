@@ -29,6 +29,8 @@ conns_init(const struct start *start, const struct driver *driver, struct pool *
 	conns.hooks = hooks;
 	conns.epoll = epoll;
 	conns.ready_end = &conns.ready;
+	conns.starving_end = &conns.starving;
+	conns.read_size = READ_SIZE;
 	conns.slots = calloc(n, sizeof(*conns.slots));
 	conns.attention = calloc(n, sizeof(*conns.attention));
 	if (conns.slots == NULL || conns.attention == NULL)
@@ -59,11 +61,12 @@ init_turn(pthread_cond_t *turn)
 static struct conn *
 free_slot(void)
 {
-	struct conn *c;
+	struct conn *c = conns.free;
 
-	for (uint32_t i = 0; i < conns.used && conns.open < conns.used; i++)
-		if (conns.slots[i].state == CONN_FREE)
-			return &conns.slots[i];
+	if (c != NULL) {
+		conns.free = c->next_free;
+		return c;
+	}
 	if (conns.used == conns.start->limits.connections)
 		return NULL;
 	c = &conns.slots[conns.used];
@@ -74,6 +77,13 @@ free_slot(void)
 	c->fd = -1;
 	conns.used++;		/* it may be looked at now */
 	return c;
+}
+
+static void
+give_slot_back(struct conn *c)
+{
+	c->next_free = conns.free;
+	conns.free = c;
 }
 
 int
@@ -101,6 +111,7 @@ conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_
 	if ((c->peer = strdup(peer)) == NULL || conn_hear(c, fd, EPOLL_CTL_ADD) != 0) {
 		free(c->peer);
 		c->peer = NULL;
+		give_slot_back(c);
 		close(fd);
 		free(allowed);
 		return "too_many";
@@ -223,21 +234,21 @@ conn_free(struct conn *c)
 	c->broken = c->blocked = c->hears_out = c->watched = c->last = false;
 	c->notes = false;
 	c->notes_lost = c->flight_bytes = c->bytes_out = c->progress_at = 0;
+	c->casts = 0;
+	c->astray = 0;
 	pthread_mutex_unlock(&c->lock);
 	if (c->checking)
 		etf_check_end(&c->check);
-	if (c->state == CONN_LINGER)
-		conns.timed--;
-	free(c->stash);
+	conn_drop_stash(c);
 	free(c->peer);
 	free(c->allowed);
-	c->stash = NULL;
 	c->peer = NULL;
 	c->allowed = NULL;
-	c->stash_len = c->stash_room = 0;
+	c->frame_since = 0;
 	c->state = CONN_FREE;
 	c->readable = c->ending = c->hup = c->eof = c->starved = c->held = c->checking = false;
 	c->calls_read = c->casts_read = c->bytes_in = 0;
+	give_slot_back(c);
 	conns.open--;
 }
 
@@ -260,6 +271,7 @@ conn_close_with(struct conn *c, const char *goodbye)
 	c->state = CONN_CLOSING;
 	c->reason = goodbye;
 	c->starved = false;
+	c->frame_since = 0;
 	pthread_mutex_lock(&c->lock);
 	set_last(c);
 	pthread_mutex_unlock(&c->lock);
@@ -270,6 +282,7 @@ conn_close_with(struct conn *c, const char *goodbye)
 static bool
 settled(struct conn *c, bool more, bool *broken, bool *sending)
 {
+	uint64_t behind;
 	bool done;
 
 	pthread_mutex_lock(&c->lock);
@@ -278,10 +291,12 @@ settled(struct conn *c, bool more, bool *broken, bool *sending)
 	done = c->calls.len == 0 && c->out.unsent == 0;
 	if (!done && (c->state != CONN_OPEN || c->eof))
 		c->watched = true;
-	conns.clock_runs |= c->blocked;
+	behind = c->blocked ? c->progress_at : 0;
 	*broken = c->broken;
 	*sending = c->sending;
 	pthread_mutex_unlock(&c->lock);
+	if (behind != 0)
+		conn_clock(c, behind + conns.start->limits.unsent_ms * MS);
 	return done;
 }
 
@@ -294,7 +309,6 @@ say_goodbye(struct conn *c)
 	pthread_mutex_unlock(&c->lock);
 	c->state = CONN_LINGER;
 	c->linger_until = 0;
-	conns.timed++;
 }
 
 static bool
@@ -303,6 +317,7 @@ attend_linger(struct conn *c, bool out)
 	if (out && c->linger_until == 0) {
 		shutdown(c->fd, SHUT_WR);
 		c->linger_until = now_ns() + conns.start->limits.linger_ms * MS;
+		conn_clock(c, c->linger_until);
 	}
 	if (c->readable && !conn_discard(c))
 		c->eof = true;
@@ -383,31 +398,50 @@ conns_attend(void)
 	struct conn *last;
 
 	take_attention();
-	if (conns.fed && conns.starving)
+	if (conns.fed && conns.starving != NULL)
 		conns_fed();
 	conns.fed = false;
 	if (conns.ready == NULL)
 		return false;
-	/* Once round: a connection with more goes behind all others. */
+	/* Once round, or as far as it may take: a connection with more goes behind all others. */
+	conns.spent = 0;
 	last = (struct conn *)((char *)conns.ready_end - offsetof(struct conn, next_ready));
 	for (;;) {
 		struct conn *c = take_ready();
 		if (attend(c))
 			conn_ready(c);
-		if (c == last)
+		if (c == last || conns.spent >= ROUND_STEPS)
 			break;
 	}
 	return conns.ready != NULL;
 }
 
 void
+conn_starve(struct conn *c)
+{
+	c->starved = true;
+	if (c->listed)
+		return;
+	c->listed = true;
+	c->next_starved = NULL;
+	*conns.starving_end = c;
+	conns.starving_end = &c->next_starved;
+}
+
+/* Those that waited longest first. */
+void
 conns_fed(void)
 {
-	conns.starving = false;
-	for (uint32_t i = 0; i < conns.used; i++) {
-		if (!conns.slots[i].starved)
+	struct conn *c = conns.starving, *next;
+
+	conns.starving = NULL;
+	conns.starving_end = &conns.starving;
+	for (; c != NULL; c = next) {
+		next = c->next_starved;
+		c->listed = false;
+		if (!c->starved)
 			continue;
-		conns.slots[i].starved = false;
-		conn_ready(&conns.slots[i]);
+		c->starved = false;
+		conn_ready(c);
 	}
 }

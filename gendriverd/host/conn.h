@@ -50,7 +50,9 @@ struct conn {
 	bool broken;			/* sending failed: nobody is there */
 	uint64_t progress_at;		/* ns: when bytes last went out, or began to wait */
 	struct ids calls;		/* in flight */
-	uint64_t flight_bytes;		/* the frames of calls and casts that wait or run */
+	int32_t astray;			/* calls that were answered, as their threads were written off, and run yet */
+	uint32_t casts;			/* that wait or run */
+	uint64_t flight_bytes;		/* the frames of all of these */
 	uint64_t bytes_out;
 	struct queue unsent;		/* answered, their replies not yet sent: by end_at */
 	struct conn_record *record;
@@ -69,13 +71,16 @@ struct conn {
 	bool ending;			/* epoll spoke of an end, or of urgent data: a short read is not all */
 	bool hup;			/* the peer hears nothing any more */
 	bool eof;			/* the peer has said all */
-	bool starved;			/* a cast waits for a free request */
+	bool starved;			/* a cast waits for a free request, or a frame for room */
+	bool listed;			/* in the list of those that are, or were */
 	bool held;			/* it was not read, as too much waits to be sent */
 	bool queued;			/* in the loop's list of connections with work */
 	bool kept;			/* in its list of those whose answers are kept back */
 	const char *reason;		/* CLOSING, LINGER: the goodbye's; else why it ended */
 	uint64_t linger_until;
-	struct conn *next_ready, *next_kept;
+	uint64_t frame_since;		/* ns: when the frame that is not whole yet began; 0: there is none */
+	bool clocked;			/* in the list of those that the clock is looked at for */
+	struct conn *next_ready, *next_kept, *next_starved, *next_clocked, *next_free;
 	unsigned char *stash;		/* bytes read and not yet taken: a frame's beginning, */
 	size_t stash_len, stash_room;	/* or frames that wait */
 	struct etf_check check;		/* of a large frame, taken in turns */
@@ -105,7 +110,7 @@ void conn_event(uint64_t token, uint32_t events);
 /* Loop. Do what is due on connections with work. True: there is more, come again
  * without waiting. */
 bool conns_attend(void);
-/* Loop. Requests are free again. */
+/* Loop. Requests are free again, or room for frames. */
 void conns_fed(void);
 /* Loop. Answer what expired; close what lingered or was not read for too long.
  * The ns to come back at latest, 0: no need. */
@@ -122,6 +127,8 @@ size_t conns_count(void);	/* loop */
 
 /* The pool's done hook: worker's thread, or the loop. */
 bool conn_done(struct request *r, struct answer *answer, struct queue *freed);
+/* Its back hook: that worker's thread. */
+void conn_back(const struct request *r);
 /* Its flush hooks: loop; and any thread. The second may find another connection in that slot by now, and does no harm. */
 void conns_flush(struct queue *freed);
 void conns_flush_one(uint32_t slot, struct queue *freed);
@@ -137,12 +144,17 @@ extern struct conns {
 	struct conn *slots;
 	_Atomic uint32_t used;		/* slots that were ever in use: the loop adds them, gd_note reads */
 	uint32_t open;			/* loop */
-	size_t timed;			/* loop: connections in LINGER */
+	struct conn *free;		/* loop: slots that were in use */
+	uint64_t stashed;		/* loop: bytes of large stashes, for limits.frames_bytes */
+	size_t read_size;		/* loop: bytes read at once: few where a frame's rest could not be kept */
+	struct conn *favoured;		/* loop: its frame may grow beyond that, so that one is finished */
+	uint32_t spent;			/* loop: of this round (TURN_STEPS) */
 	uint64_t taken_at;		/* loop: ns, when the frames that are just taken were there */
 	bool stopping;			/* loop */
 	bool fed;			/* loop: it gave requests back to the pool itself */
-	bool starving;			/* loop: a connection waits for that */
-	bool clock_runs;		/* loop: a client does not read, that is new */
+	struct conn *starving, **starving_end;	/* loop: wait for that, or for room for a frame */
+	struct conn *clocked;		/* loop: that linger, do not read, or are in mid-frame */
+	uint64_t look_at;		/* loop: ns, when to look at these; 0: never */
 	struct conn *ready, **ready_end;	/* loop: connections with work */
 	struct conn *kept;		/* loop: with answers that are not sent yet, as more follow */
 	pthread_mutex_t attention_lock;	/* guards the two below */
@@ -152,6 +164,10 @@ extern struct conns {
 
 /* Loop. Put c into the list of connections with work. */
 void conn_ready(struct conn *c);
+/* Loop. c waits for a free request or for room: it is not read until conns_fed. */
+void conn_starve(struct conn *c);
+/* Loop. Look at c's clock then, or sooner. */
+void conn_clock(struct conn *c, uint64_t when);
 /* Loop. Nobody is there any more: c ends when it is next looked at, soon. */
 void conn_broken(struct conn *c);
 /* Loop. End c after what was accepted is answered: the first reason stays. */
@@ -162,14 +178,22 @@ void conn_close_with(struct conn *c, const char *goodbye);
 void conn_free(struct conn *c);
 
 /* What became of the frames that were there. AGAIN: more of one is to be validated;
- * STARVED: a cast waits for a free request; ENDED: the connection does. */
+ * STARVED: a cast waits for a free request, or a frame for room; ENDED: the connection does. */
 enum taken { TAKEN, AGAIN, STARVED, ENDED };
+
+#define READ_SIZE (256u * 1024)	/* bytes, at most */
+#define ROUND_STEPS 1024	/* of all connections, then the loop looks after the rest: a millisecond at most */
+#define TURN_STEPS 256		/* frames of one connection: then others have their turn */
 
 /* conn_take.c, loop. Take the frames in data[0..len); *taken bytes are done with. */
 enum taken conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken);
 
 /* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
 bool conn_read(struct conn *c);
+/* What was read and not taken goes. */
+void conn_drop_stash(struct conn *c);
+/* ns: when its unfinished frame must be whole. */
+uint64_t conn_frame_ends(const struct conn *c);
 /* Read and throw away; false once the peer has ended. */
 bool conn_discard(struct conn *c);
 

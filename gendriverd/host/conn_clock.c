@@ -7,7 +7,7 @@
 #include "conn.h"
 
 #define MS 1000000ull		/* ns */
-#define LOOK_AGAIN (100 * MS)	/* how exact lingering and unread output are timed */
+#define LOOK_AGAIN (100 * MS)	/* how exact lingering, unread output and unfinished frames are timed */
 
 static void
 expire_calls(uint64_t now)
@@ -20,54 +20,104 @@ expire_calls(uint64_t now)
 		conn_fail(r, "expired");
 }
 
-/* Ended by the clock? Else: whether its clock is running. */
-static bool
-check_clock(struct conn *c, uint64_t now)
+void
+conn_clock(struct conn *c, uint64_t when)
+{
+	if (conns.look_at == 0 || when < conns.look_at)
+		conns.look_at = when;
+	if (c->clocked)
+		return;
+	c->clocked = true;
+	c->next_clocked = conns.clocked;
+	conns.clocked = c;
+}
+
+/* Of two times, 0: none. */
+static uint64_t
+sooner(uint64_t a, uint64_t b)
+{
+	return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* When a client that does not read must have; 0: it does. */
+static uint64_t
+unread_ends(struct conn *c)
 {
 	uint64_t since;
 
-	if (c->state == CONN_LINGER && c->linger_until != 0 && c->linger_until <= now) {
-		conn_free(c);
-		return false;
-	}
 	pthread_mutex_lock(&c->lock);
 	since = c->blocked ? c->progress_at : 0;
 	pthread_mutex_unlock(&c->lock);
-	if (since == 0)
-		return c->state == CONN_LINGER;
-	if (now < since + conns.start->limits.unsent_ms * MS)
-		return true;
-	/* No goodbye gets through a socket that is full. */
-	if (c->state == CONN_OPEN)
-		c->reason = "unread";
-	conn_free(c);
-	return false;
+	return since == 0 ? 0 : since + conns.start->limits.unsent_ms * MS;
+}
+
+/* When a frame must be whole that is not; 0: there is none. While we do not read, its time begins anew. */
+static uint64_t
+frame_ends(struct conn *c, uint64_t now)
+{
+	if (c->frame_since == 0)
+		return 0;
+	if (c->starved || c->held)
+		c->frame_since = now;
+	return conn_frame_ends(c);
+}
+
+/* Ended by the clock, if its time is up. When to look again; 0: no need. */
+static uint64_t
+check_clock(struct conn *c, uint64_t now)
+{
+	uint64_t linger = c->state == CONN_LINGER ? c->linger_until : 0, unread, frame;
+
+	if (c->state == CONN_FREE)
+		return 0;
+	unread = unread_ends(c);
+	if (unread != 0 && unread <= now && c->state == CONN_OPEN)
+		c->reason = "unread";	/* no goodbye gets through a socket that is full */
+	if ((linger != 0 && linger <= now) || (unread != 0 && unread <= now)) {
+		conn_free(c);
+		return 0;
+	}
+	if ((frame = frame_ends(c, now)) != 0 && frame <= now) {
+		conn_close_with(c, "slow_frame");
+		conn_drop_stash(c);
+		frame = 0;
+	}
+	return sooner(linger, sooner(unread, frame));
+}
+
+/* At all whose clock runs; the others leave the list. */
+static void
+look(uint64_t now)
+{
+	struct conn **at = &conns.clocked, *c;
+	uint64_t again = 0, when;
+
+	while ((c = *at) != NULL) {
+		if ((when = check_clock(c, now)) != 0) {
+			again = sooner(again, when);
+			at = &c->next_clocked;
+		} else {
+			*at = c->next_clocked;
+			c->clocked = false;
+		}
+	}
+	conns.look_at = again != 0 && again < now + LOOK_AGAIN ? now + LOOK_AGAIN : again;
 }
 
 uint64_t
 conns_tick(uint64_t now)
 {
-	static uint64_t looked;
-	static bool running;
-	uint64_t deadline;
+	uint64_t deadline = pool_next_deadline(conns.pool);
 
-	deadline = pool_next_deadline(conns.pool);
 	if (deadline != 0 && deadline <= now) {
 		expire_calls(now);
 		deadline = pool_next_deadline(conns.pool);
 	}
-	if (now >= looked + LOOK_AGAIN) {
-		looked = now;
-		running = conns.clock_runs = false;
-		for (uint32_t i = 0; i < conns.used; i++)
-			if (conns.slots[i].state != CONN_FREE)
-				running |= check_clock(&conns.slots[i], now);
-	}
-	if (conns.fed && conns.starving)
+	if (conns.look_at != 0 && conns.look_at <= now)
+		look(now);
+	if (conns.ready != NULL || (conns.fed && conns.starving != NULL))
 		return now;
-	if ((running || conns.clock_runs || conns.timed > 0) && (deadline == 0 || deadline > looked + LOOK_AGAIN))
-		deadline = looked + LOOK_AGAIN;
-	return deadline;
+	return sooner(deadline, conns.look_at);
 }
 
 void

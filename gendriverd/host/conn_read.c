@@ -2,8 +2,8 @@
 /*
  * Bytes to frames. Reads go into one buffer of the loop's; only a frame's
  * beginning, or frames that must wait, are kept with the connection (its stash).
- * A large frame gets a buffer of its own, which its request takes over. Loop
- * thread.
+ * A large frame gets a buffer of its own, which its request takes over; it grows as the frame comes,
+ * and all of them together have a bound: a frame for which there is no room is not read. Loop thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,41 +14,99 @@
 #include "conn.h"
 #include "frame.h"
 
-#define READ_SIZE (256u * 1024)
+#define ALWAYS (64u * 1024)	/* bytes of an unfinished frame that are taken in however much others hold */
+#define FIRST_ROOM 4096u
+#define FRAME_RATE (64u * 1024)	/* bytes a second: slower ones are not waited for */
+#define READ_STEP 4096u		/* bytes, as dear as a frame */
 
 static unsigned char shared[READ_SIZE];
 
-/* Keep data[0..len) in the stash, with room for its whole frame. data may lie in the
- * stash already. */
+/* Of what the stash begins with: one frame, or its length if even that is not whole. */
+static size_t
+frame_size(const unsigned char *data, size_t len)
+{
+	return len < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + (size_t)frame_length(data);
+}
+
+static uint64_t
+counted(size_t room)
+{
+	return room > ALWAYS ? room : 0;
+}
+
+/* The stash has so much room from now on. */
+static void
+set_room(struct conn *c, size_t room)
+{
+	conns.stashed += counted(room);
+	conns.stashed -= counted(c->stash_room);
+	conns.fed |= counted(room) < counted(c->stash_room);	/* others may go on */
+	conns.read_size = conns.stashed < conns.start->limits.frames_bytes ? READ_SIZE : ALWAYS;
+	c->stash_room = room;
+}
+
+static int
+make_room(struct conn *c, size_t room)
+{
+	unsigned char *larger = realloc(c->stash, room);
+
+	if (larger == NULL)
+		return -1;
+	c->stash = larger;
+	set_room(c, room);
+	return 0;
+}
+
+/* Keep data[0..len) in the stash. data may lie in it already. */
 static int
 keep(struct conn *c, const unsigned char *data, size_t len)
 {
-	size_t room = len < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + (size_t)frame_length(data);
 	bool inside = c->stash != NULL && data >= c->stash && data < c->stash + c->stash_room;
-	unsigned char *larger;
 
 	if (inside)
 		memmove(c->stash, data, len);
-	if (room < len)
-		room = len;
-	if (room > c->stash_room) {
-		if ((larger = realloc(c->stash, room)) == NULL)
-			return -1;
-		c->stash = larger;
-		c->stash_room = room;
-	}
-	if (!inside)
+	else if (len > c->stash_room && make_room(c, len) != 0)
+		return -1;
+	else
 		memcpy(c->stash, data, len);
 	c->stash_len = len;
 	return 0;
 }
 
-static void
-drop_stash(struct conn *c)
+/* All frames that are not whole have as much room as they may. The first one that wants more gets it: so one
+ * is always finished, and after it the next. */
+static bool
+must_wait(struct conn *c, size_t room)
+{
+	if (conns.stashed - counted(c->stash_room) + counted(room) <= conns.start->limits.frames_bytes)
+		return false;
+	if (conns.favoured == NULL)
+		conns.favoured = c;
+	return conns.favoured != c;
+}
+
+/* Room for more of a frame of `need` bytes: twice what has come of it, whatever it claims to be. */
+static enum taken
+grow(struct conn *c, size_t need)
+{
+	size_t room = 2 * c->stash_len < FIRST_ROOM ? FIRST_ROOM : 2 * c->stash_len;
+
+	if (room > need)
+		room = need;
+	if (room > ALWAYS && must_wait(c, room))
+		return STARVED;
+	return make_room(c, room) == 0 ? TAKEN : ENDED;
+}
+
+void
+conn_drop_stash(struct conn *c)
 {
 	free(c->stash);
 	c->stash = NULL;
-	c->stash_len = c->stash_room = 0;
+	c->stash_len = 0;
+	set_room(c, 0);
+	if (conns.favoured == c)
+		conns.favoured = NULL;
 }
 
 /* The bytes of a frame under validation move. */
@@ -60,14 +118,14 @@ begin_check_anew(struct conn *c)
 	c->checking = false;
 }
 
-static int
+static enum taken
 take_stash(struct conn *c)
 {
 	size_t taken;
-	int code = conn_take(c, c->stash, c->stash_len, &taken);
+	enum taken code = conn_take(c, c->stash, c->stash_len, &taken);
 
 	if (code == ENDED || c->stash == NULL || taken == c->stash_len) {
-		drop_stash(c);		/* or a request took it along */
+		conn_drop_stash(c);	/* or a request took it along */
 		return code;
 	}
 	if (taken > 0)
@@ -87,6 +145,7 @@ receive(struct conn *c, unsigned char *at, size_t room)
 	while (n < 0 && errno == EINTR);
 	if (n > 0) {
 		c->bytes_in += (size_t)n;
+		conns.spent += (uint32_t)((size_t)n / READ_STEP);
 		/* A short read empties a stream socket; what comes later is a new edge. */
 		if ((size_t)n < room && !c->ending)
 			c->readable = false;
@@ -125,29 +184,31 @@ flush(struct conn *c)
 }
 
 /* A stash that holds a whole frame is taken first; else it is read on. */
-static int
+static enum taken
 read_stash(struct conn *c)
 {
-	size_t need = c->stash_len < FRAME_HEAD ? FRAME_HEAD
-	    : FRAME_HEAD + (size_t)frame_length(c->stash);
+	size_t need = frame_size(c->stash, c->stash_len), most;
+	enum taken code;
 	ssize_t n;
 
 	if (c->stash_len < need) {
-		if (keep(c, c->stash, c->stash_len) != 0)
-			return ENDED;
-		if ((n = receive(c, c->stash + c->stash_len, need - c->stash_len)) == 0)
+		if (c->stash_len >= c->stash_room && (code = grow(c, need)) != TAKEN)
+			return code;
+		most = need < c->stash_room ? need : c->stash_room;
+		if ((n = receive(c, c->stash + c->stash_len, most - c->stash_len)) == 0)
 			return TAKEN;
 		c->stash_len += (size_t)n;
 	}
 	return take_stash(c);
 }
 
-static int
+/* What is left of it must be kept: so no more is read than there may be room for. */
+static enum taken
 read_shared(struct conn *c)
 {
-	ssize_t n = receive(c, shared, sizeof(shared));
+	ssize_t n = receive(c, shared, conns.read_size);
 	size_t taken;
-	int code;
+	enum taken code;
 
 	if (n == 0)
 		return TAKEN;
@@ -158,26 +219,50 @@ read_shared(struct conn *c)
 	return keep(c, shared + taken, (size_t)n - taken) == 0 ? code : ENDED;
 }
 
+uint64_t
+conn_frame_ends(const struct conn *c)
+{
+	uint64_t s = frame_size(c->stash, c->stash_len) / FRAME_RATE;
+
+	return c->frame_since + conns.start->limits.frame_ms * 1000000ull + s * 1000000000ull;
+}
+
+/* A frame that is not whole has its time from when the first of it came. */
+static void
+time_frame(struct conn *c)
+{
+	bool partial = c->stash_len > 0 && c->stash_len < frame_size(c->stash, c->stash_len);
+
+	if (!partial)
+		c->frame_since = 0;
+	else if (c->frame_since == 0) {
+		c->frame_since = now_ns();
+		conn_clock(c, conn_frame_ends(c));
+	}
+}
+
 bool
 conn_read(struct conn *c)
 {
-	int code;
+	enum taken code;
 
 	if ((c->held = too_much_unsent(c)))
 		return false;
 	code = c->stash_len > 0 ? read_stash(c) : read_shared(c);
+	if (c->stash_len > 0)
+		time_frame(c);
 	flush(c);
 	if (code == ENDED && c->state == CONN_OPEN)	/* out of memory */
 		conn_broken(c);
-	c->starved = code == STARVED;
-	conns.starving |= c->starved;
+	if (code == STARVED)
+		conn_starve(c);
 	return code == AGAIN || (code == TAKEN && c->readable);
 }
 
 bool
 conn_discard(struct conn *c)
 {
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < 4; i++)
 		if (receive(c, shared, sizeof(shared)) == 0)
 			return !c->eof;
 	conn_ready(c);

@@ -279,14 +279,21 @@ lock_connection(const struct request *r)
 	return NULL;
 }
 
-/* False: it was given up already. Lock held. */
-static bool
-forget_call(struct conn *c, const struct request *r)
+/* The thread of a call may be back before the loop has answered it. */
+void
+conn_back(const struct request *r)
 {
-	if (!ids_remove(&c->calls, r))
-		return false;
+	struct conn *c = lock_connection(r);
+
+	if (c == NULL)
+		return;
+	if (r->syn)
+		c->astray--;
+	else
+		c->casts--;
 	c->flight_bytes -= r->bytes;
-	return true;
+	call_attention(c);	/* if it waits for room */
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* Loop. */
@@ -355,11 +362,16 @@ conn_done(struct request *r, struct answer *answer, struct queue *freed)
 		queue_push(freed, r);
 		return false;
 	}
-	if (!r->syn) {
+	if (answer->astray) {
+		c->astray += r->syn;
+	} else {
+		c->casts -= !r->syn;
 		c->flight_bytes -= r->bytes;
+	}
+	if (!r->syn) {
 		call_attention(c);	/* if it waits for room */
 		queue_push(freed, r);
-	} else if (forget_call(c, r))
+	} else if (ids_remove(&c->calls, r))	/* else it was given up already */
 		taken = answer_call(c, r, answer, freed);
 	else
 		queue_push(freed, r);
@@ -373,7 +385,8 @@ conn_fail(struct request *r, const char *reason)
 	struct conn *c = lock_connection(r);
 
 	if (c != NULL) {
-		forget_call(c, r);
+		ids_remove(&c->calls, r);
+		c->flight_bytes -= r->bytes;
 		conn_put_failed(c, r->id, reason);
 		conn_flush(c);
 		pthread_mutex_unlock(&c->lock);

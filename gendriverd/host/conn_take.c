@@ -14,7 +14,7 @@
 #include "quarantine.h"
 
 #ifndef TURN_STEPS		/* fuzzers have it small */
-#define TURN_STEPS 20000	/* terms validated a turn: well under a millisecond */
+#define TURN_TERMS 20000	/* validated a turn: well under a millisecond */
 #endif
 #define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */
 
@@ -25,19 +25,21 @@ over_bytes(const struct conn *c, size_t bytes)
 	return c->flight_bytes + bytes > conns.start->limits.in_flight_bytes;
 }
 
-/* A cast that is larger than all that may be in flight goes alone. */
+/* Calls that were answered as their threads were written off count until these are back. Lock held. */
+static uint32_t
+calls_of(const struct conn *c)
+{
+	return (uint32_t)c->calls.len + (uint32_t)c->astray;
+}
+
+/* A cast that is larger than all that may be in flight goes alone. Lock held. */
 static bool
 cast_fits(struct conn *c, size_t bytes)
 {
-	bool fits;
-
-	pthread_mutex_lock(&c->lock);
-	if ((fits = c->flight_bytes == 0 || !over_bytes(c, bytes)))
-		c->flight_bytes += bytes;
-	else
-		c->watched = true;	/* whoever ends a request calls for attention */
-	pthread_mutex_unlock(&c->lock);
-	return fits;
+	if (c->flight_bytes == 0 || !over_bytes(c, bytes))
+		return true;
+	c->watched = true;	/* whoever ends a request calls for attention */
+	return false;
 }
 
 static void
@@ -83,18 +85,18 @@ static enum taken
 take_call(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
     struct queue *batch)
 {
-	struct request *r = pool_take(conns.pool);
+	struct request *r;
 	unsigned char *own = NULL;
 	enum taken code = TAKEN;
 	int added;
 
 	c->calls_read++;
-	if (r != NULL) {
+	pthread_mutex_lock(&c->lock);
+	if ((r = pool_take(conns.pool, calls_of(c) + c->casts)) != NULL) {
 		set_options(r, c, e, true);
 		r->bytes = len;
 	}
-	pthread_mutex_lock(&c->lock);
-	added = r == NULL || c->calls.len >= conns.start->limits.in_flight || over_bytes(c, len)
+	added = r == NULL || calls_of(c) >= conns.start->limits.in_flight || over_bytes(c, len)
 	    ? IDS_NOMEM : ids_add(&c->calls, r);
 	if (added == IDS_TAKEN || (added != 0 && ids_find(&c->calls, e->id) != NULL)) {
 		code = ENDED;
@@ -121,19 +123,34 @@ take_call(struct conn *c, const unsigned char *frame, size_t len, const struct e
 	return code;
 }
 
+/* A request for a cast of so many bytes, which then counts as in flight; NULL: it has to wait. */
+static struct request *
+request_for_cast(struct conn *c, size_t len)
+{
+	struct request *r;
+
+	pthread_mutex_lock(&c->lock);
+	if ((r = pool_take(conns.pool, calls_of(c) + c->casts)) != NULL && !cast_fits(c, len)) {
+		pool_give(conns.pool, r);
+		r = NULL;
+	}
+	if (r != NULL) {
+		c->casts++;
+		c->flight_bytes += len;
+	}
+	pthread_mutex_unlock(&c->lock);
+	return r;
+}
+
 static enum taken
 take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
     struct queue *batch)
 {
-	struct request *r = pool_take(conns.pool);
+	struct request *r = request_for_cast(c, len);
 	unsigned char *own;
 
 	if (r == NULL)
 		return STARVED;
-	if (!cast_fits(c, len)) {
-		pool_give(conns.pool, r);
-		return STARVED;
-	}
 	own = buffer_to_keep(c, frame, len, e);
 	set_options(r, c, e, false);
 	r->bytes = len;
@@ -306,8 +323,10 @@ take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue 
 	if (!c->checking)
 		etf_check_begin(&c->check, &conns.start->limits.term, frame, len, 1);
 	c->checking = true;
-	if ((code = etf_check_run(&c->check, TURN_STEPS)) == ETF_AGAIN)
+	if ((code = etf_check_run(&c->check, TURN_TERMS)) == ETF_AGAIN) {
+		conns.spent += TURN_STEPS;
 		return AGAIN;
+	}
 	if (code == 0)
 		code = take_message(c, frame, len, batch);
 	else {
@@ -325,6 +344,7 @@ conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken)
 {
 	struct queue batch = { 0 };
 	size_t at = 0;
+	unsigned frames = 0;
 	enum taken code = TAKEN;
 
 	conns.taken_at = now_ns();	/* one look for many */
@@ -337,11 +357,18 @@ conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken)
 		}
 		if (len - at - FRAME_HEAD < size)
 			break;
+		if (frames++ == TURN_STEPS) {
+			code = AGAIN;
+			break;
+		}
 		code = take_frame(c, data + at + FRAME_HEAD, size, &batch);
 		if (code == TAKEN)
 			at += FRAME_HEAD + size;
 	}
 	pool_submit(conns.pool, &batch);
+	conns.spent += frames;
+	if (at > 0)
+		c->frame_since = 0;
 	*taken = at;
 	return code;
 }

@@ -273,7 +273,9 @@ static int
 get_limits(gd_in *in, struct limits *l)
 {
 	const struct { const char *name; uint32_t *small; uint64_t *large; } field[] = {
-		{ "frame", &l->frame, NULL }, { "depth", &l->term.depth, NULL },
+		{ "frame", &l->frame, NULL }, { "frame_ms", &l->frame_ms, NULL },
+		{ "frames_bytes", NULL, &l->frames_bytes },
+		{ "depth", &l->term.depth, NULL },
 		{ "terms", &l->term.terms, NULL }, { "bignum", &l->term.bignum, NULL },
 		{ "queue", &l->queue, NULL }, { "connections", &l->connections, NULL },
 		{ "in_flight", &l->in_flight, NULL }, { "in_flight_bytes", NULL, &l->in_flight_bytes },

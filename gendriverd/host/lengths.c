@@ -42,6 +42,14 @@ lengths_expect(unsigned entry, uint64_t now)
 	return lately == 0 || lately > most_ns ? LENGTH_LONG : lately;
 }
 
+uint32_t
+lengths_lately(unsigned entry)
+{
+	uint32_t lately = atomic_load_explicit(&lengths[entry].lately, memory_order_relaxed);
+
+	return lately != 0 ? lately : LENGTH_LONG;
+}
+
 /* Where the new value is close to the old it is not stored: other threads have it in their caches. */
 void
 lengths_took(unsigned entry, uint64_t ns)

@@ -19,6 +19,8 @@
 void lengths_open(const gd_driver *driver, uint32_t most);
 /* Loop. The ns that a request of this entry is expected to take, if it is for the loop; else LENGTH_LONG. */
 uint32_t lengths_expect(unsigned entry, uint64_t now);
+/* Any thread. The ns that one took lately; LENGTH_LONG: nobody knows. */
+uint32_t lengths_lately(unsigned entry);
 /* Any thread: one has run. */
 void lengths_took(unsigned entry, uint64_t ns);
 /* One thread. One was expected to be short, and the loop was held up: none is for the loop for a

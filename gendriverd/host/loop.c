@@ -337,7 +337,7 @@ set_up(void)
 	struct epoll_event control = { .events = EPOLLIN, .data.u64 = CONTROL_TOKEN };
 	struct epoll_event wake = { .events = EPOLLIN, .data.u64 = WAKE_TOKEN };
 	struct pool_hooks pool_hooks = {
-		.done = conn_done, .flush = conns_flush, .flush_one = conns_flush_one, .lead = serve, .wake = wake_fed,
+		.done = conn_done, .back = conn_back, .flush = conns_flush, .flush_one = conns_flush_one, .lead = serve, .wake = wake_fed,
 	};
 	struct conns_hooks conns_hooks = { .notify = wake_loop, .closed = say_closed };
 

@@ -58,8 +58,8 @@ main(int argc, char **argv)
 	signal(SIGINT, SIG_IGN);
 	if (control_start(&start, why, sizeof(why)) != 0)
 		return control_refuse(why);
-	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads),
-	    start.limits.connections, start.threads) != 0)
+	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads,
+	    start.limits.connections), start.limits.connections, start.threads) != 0)
 		return control_refuse("the recorder is not of the size that the limits ask for");
 	if (start.recorder >= 0)
 		close(start.recorder);

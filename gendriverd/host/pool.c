@@ -7,6 +7,7 @@
 #include "pool_parts.h"
 
 #define REFILL 32	/* free requests that the loop takes to hand at once */
+#define SCARCE 8	/* the last such part of the queue is shared out */
 
 /* Their memory is touched when they are needed, not before. */
 static int
@@ -35,7 +36,8 @@ take_free(struct pool *p)
 struct pool *
 pool_new(const struct driver *d, const struct start *start, struct pool_hooks hooks)
 {
-	uint32_t threads = start->threads, queue = start->limits.queue;
+	uint32_t threads = start->threads, queue = start->limits.queue, slots = start->limits.connections;
+	uint32_t requests = recorder_slots(queue, threads, slots);
 	struct pool *p = calloc(1, sizeof(*p) + threads * sizeof(p->seats[0]));
 
 	if (p == NULL)
@@ -43,13 +45,16 @@ pool_new(const struct driver *d, const struct start *start, struct pool_hooks ho
 	p->driver = d;
 	p->hooks = hooks;
 	p->threads = threads;
+	p->queue = queue;
 	p->most = queue + threads + REFILL;
+	p->reserve = slots;
 	p->limited = d->shortest_run != 0;
 	p->max_abandoned = start->max_abandoned;
 	p->lead.allowed = start->short_ns != 0 && threads > 1 && !d->legacy && !(d->table.flags & GD_THREAD_BOUND);
 	pthread_mutex_init(&p->lock, NULL);
 	pthread_cond_init(&p->started, NULL);
-	if (lead_open(&p->lead) != 0 || make_requests(p, recorder_slots(queue, threads)) != 0)
+	if (lead_open(&p->lead) != 0 || make_requests(p, requests) != 0
+	    || lanes_init(&p->lanes, requests, slots) != 0 || lanes_init(&p->lead.lanes, requests, slots) != 0)
 		goto fail;
 	for (unsigned i = 0; i < threads; i++) {
 		struct seat *s = &p->seats[i];
@@ -74,19 +79,49 @@ fail:
 	return NULL;
 }
 
-struct request *
-pool_take(struct pool *p)
+/* Free ones to hand, up to so many. Lock held. */
+static void
+refill(struct pool *p, size_t wanted, uint32_t most)
 {
 	struct request *r;
 
-	if (p->cache.head == NULL) {
+	for (; p->cache.len < wanted && p->active < most && (r = take_free(p)) != NULL; p->active++)
+		queue_push(&p->cache, r);
+}
+
+/* Of the queue, for a connection that has `own` of it: where others wait too, no more than its part. Lock held. */
+static bool
+within_share(const struct pool *p, uint32_t own)
+{
+	return p->lanes.slots <= 1 || own < p->queue / p->lanes.slots;
+}
+
+/* One for such a connection is at hand. Lock held. */
+static bool
+at_hand(struct pool *p, uint32_t own)
+{
+	p->crowded = p->active - p->cache.len >= p->threads + p->queue - p->queue / SCARCE;
+	if (own > 0 && p->crowded && !within_share(p, own))
+		return false;
+	if (p->cache.head == NULL)
+		refill(p, REFILL, p->most);
+	if (p->cache.head == NULL && own == 0)
+		refill(p, 1, p->most + p->reserve);
+	return p->cache.head != NULL;
+}
+
+struct request *
+pool_take(struct pool *p, uint32_t own)
+{
+	bool got = true;
+
+	if (p->cache.head == NULL || p->crowded) {
 		pthread_mutex_lock(&p->lock);
-		for (; p->cache.len < REFILL && p->active < p->most && (r = take_free(p)) != NULL; p->active++)
-			queue_push(&p->cache, r);
-		p->starved = p->cache.head == NULL;
+		got = at_hand(p, own);
+		p->starved |= !got;
 		pthread_mutex_unlock(&p->lock);
 	}
-	return queue_pop(&p->cache);
+	return got ? queue_pop(&p->cache) : NULL;
 }
 
 void
@@ -136,8 +171,7 @@ enqueue(struct pool *p, struct request *r)
 	r->state = REQUEST_QUEUED;
 	if (r->syn && r->deadline != 0)
 		deadlines_add(&p->deadlines, r);
-	r->queue = s != NULL ? &s->inbox : &p->shared;
-	queue_push(r->queue, r);
+	lanes_push(&p->lanes, s != NULL ? &s->inbox : &p->shared, r);
 	count_waiting(p, 1);
 	return s != NULL && s->idle ? s : NULL;
 }
@@ -210,7 +244,7 @@ static void
 take_out(struct pool *p, struct request *r)
 {
 	deadlines_remove(&p->deadlines, r);
-	queue_remove(r->queue, r);
+	lanes_remove(&p->lanes, r);
 	count_waiting(p, -1);
 	r->state = REQUEST_FREE;
 }
@@ -241,16 +275,20 @@ pool_expired(struct pool *p, uint64_t now, struct queue *out)
 }
 
 static void
-withdraw_calls(struct pool *p, struct queue *from, struct queue *out)
+withdraw_calls(struct pool *p, struct place *from, struct queue *out)
 {
 	struct request *r, *next;
+	struct lane *l, *after;
 
-	for (r = from->head; r != NULL; r = next) {
-		next = r->next;
-		if (!r->syn)
-			continue;
-		take_out(p, r);
-		queue_push(out, r);
+	for (l = from->first; l != NULL; l = after) {
+		after = l->next;	/* l ends with its last request */
+		for (r = l->waiting.head; r != NULL; r = next) {
+			next = r->next;
+			if (!r->syn)
+				continue;
+			take_out(p, r);
+			queue_push(out, r);
+		}
 	}
 }
 
@@ -280,7 +318,7 @@ pool_next_deadline(struct pool *p)
 void
 pool_leave(struct pool *p)
 {
-	pool_enqueue(p, &p->lead.turn);		/* casts: who is there yet runs them */
+	lead_pass_on(p);	/* casts: who is there yet runs them */
 	pthread_mutex_lock(&p->lock);
 	p->leaving = true;
 	for (unsigned i = 0; i < p->threads; i++)
@@ -327,6 +365,8 @@ pool_free(struct pool *p)
 		return false;
 	close(p->lead.timer);
 	deadlines_free(&p->deadlines);
+	lanes_free(&p->lanes);
+	lanes_free(&p->lead.lanes);
 	free(p->requests);
 	free(p);
 	return true;

@@ -39,6 +39,8 @@ struct pool_hooks {
 	 * Returns true when it took answer->own. `freed` gets the requests that go back
 	 * to the pool: r, now or with a later call, when its reply has left. */
 	bool (*done)(struct request *r, struct answer *answer, struct queue *freed);
+	/* The thread that was written off with r (answer->astray) is back. It; no lock held. */
+	void (*back)(const struct request *r);
 	/* Loop. Send what `done` kept back, as there was more to come. */
 	void (*flush)(struct queue *freed);
 	/* Any thread, no lock held. Send what `done` kept back on the connection in that slot (answer->kept). */
@@ -54,8 +56,9 @@ struct pool_hooks {
 /* Starts the threads; the recorder is open. NULL: no memory or no threads to be had. */
 struct pool *pool_new(const struct driver *d, const struct start *start, struct pool_hooks hooks);
 
-/* Loop. A free request, or NULL: the queue is full. */
-struct request *pool_take(struct pool *p);
+/* Loop. A free request for a connection that has `own` waiting or running, or NULL: the queue is full, or nearly
+ * and that is more than its share. One that has none gets in even where the queue is full. */
+struct request *pool_take(struct pool *p, uint32_t own);
 /* Loop. Give a request back that was not submitted, or was taken out. */
 void pool_give(struct pool *p, struct request *r);
 /* Any thread, a connection's lock may be held. These were answered before, and now their

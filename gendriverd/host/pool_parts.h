@@ -10,9 +10,10 @@
 
 #include <pthread.h>
 
+#include "lanes.h"
 #include "pool.h"
 
-#define LEAD_TURN 100000u	/* ns that a turn may take: then the loop looks after the others first */
+#define LEAD_TURN LANE_TURN	/* ns that a turn may take: then the loop looks after the others first */
 
 enum stage {
 	IDLE,		/* no request, or one that is not begun, or is being answered */
@@ -44,13 +45,15 @@ struct seat {
 	bool borrowed;		/* pool lock: by the loop; its worker waits */
 	struct request *running;	/* pool lock */
 	uint64_t until;		/* pool lock: when it has run too long; 0: never */
-	struct queue inbox;	/* pool lock: requests that only this seat may run */
+	struct place inbox;	/* pool lock: requests that only this seat may run */
 };
 
 /* What the loop runs itself. */
 struct lead {
 	bool allowed;		/* constant */
-	struct queue turn;	/* loop: to be run at the end of this turn */
+	struct queue turn;	/* loop: to be run at the end of this turn, while all are of one connection */
+	struct place others;	/* loop: else these, and `turn` is empty */
+	struct lanes lanes;	/* loop: of that */
 	uint64_t expected;	/* loop: the ns that will take */
 	struct queue freed;	/* loop: done with, and not yet given back */
 	uint32_t ran;		/* loop: and not yet counted */
@@ -68,12 +71,15 @@ struct lead {
 
 struct pool {
 	pthread_mutex_t lock;	/* guards everything below but `cache` */
-	struct queue shared;	/* requests without a key that found no idle seat */
+	struct lanes lanes;	/* of `shared` and the inboxes */
+	struct place shared;	/* requests without a key that found no idle seat */
 	_Atomic uint32_t waiting;	/* how many there and in the inboxes; read without the lock as a hint */
 	struct queue free;	/* the one that came back last is the next */
 	uint32_t fresh;		/* requests[fresh] and those behind it were never taken */
 	uint32_t active;	/* requests that wait or run, or are in `cache` */
 	uint32_t most;		/* of those; the others are free, or answered and not yet sent */
+	uint32_t reserve;	/* constant: beyond `most`, for connections that have none */
+	uint32_t queue;		/* constant: that may wait */
 	struct deadlines deadlines;
 	unsigned turn;		/* round robin: where to look for an idle seat first */
 	unsigned idle;		/* seats */
@@ -82,13 +88,14 @@ struct pool {
 	struct worker *gone;	/* threads without a seat at their end, to be joined */
 	struct seat *dying;	/* its thread was told to take the process down */
 	pthread_cond_t started;	/* all of them wait for work */
-	bool starved;		/* pool_take found nothing */
+	bool starved;		/* pool_take gave none */
 	bool leaving;
 	bool limited;		/* constant: requests may not run for ever */
 	uint32_t max_abandoned;	/* constant */
 
 	uint64_t submitted;	/* loop: numbers given out */
 	struct queue cache;	/* loop */
+	bool crowded;		/* loop: little of the queue is left */
 	struct lead lead;	/* each has its own rule */
 	uint32_t abandoned;	/* loop: threads that were written off, and are not joined */
 
@@ -140,6 +147,8 @@ void pool_enqueue(struct pool *p, struct queue *batch);
 
 /* Loop. True: it is to run r, and has it in its turn. */
 bool lead_wants(struct pool *p, struct request *r);
+/* Loop. What it was to run the workers do. */
+void lead_pass_on(struct pool *p);
 int lead_open(struct lead *l);	/* 0 or -1 */
 /* Loop, or the thread that watches. */
 void lead_tick(struct lead *l, bool on);

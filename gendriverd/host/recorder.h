@@ -118,13 +118,14 @@ struct recorder {
 
 #define RECORDER_ABANDONED 64	/* threads written off, at most */
 #define RECORDER_CACHE 256	/* free requests that the loop keeps at hand */
-/* More than can wait or run: the loop's cache, replies on their way out, and those. */
+/* More than can wait or run: the loop's cache, replies on their way out, and those; one for each connection is beside
+ * the queue. */
 #define RECORDER_SPARE (RECORDER_CACHE + 256 + RECORDER_ABANDONED)
 
 static inline uint32_t
-recorder_slots(uint32_t queue, uint32_t threads)
+recorder_slots(uint32_t queue, uint32_t threads, uint32_t connections)
 {
-	return queue + threads + RECORDER_SPARE;
+	return queue + threads + connections + RECORDER_SPARE;
 }
 
 /* Map fd, made for so many slots, connections and seats; fd -1: memory of this process alone,

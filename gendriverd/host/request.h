@@ -17,18 +17,18 @@
 
 #include "recorder.h"
 
-struct queue;
+struct lane;
 
 enum request_state { REQUEST_FREE, REQUEST_QUEUED, REQUEST_RUNNING };
 
 struct request {
-	/* Its queue or free list (pool lock), or its connection's replies that are not yet
+	/* Its lane or free list (pool lock), or its connection's replies that are not yet
 	 * sent (the connection's lock). */
 	struct request *next, *prev;
 	struct slot *record;		/* its own, for ever */
 	enum request_state state;	/* pool lock */
 	bool shared;			/* pool lock: by its answer and a thread that was written off */
-	struct queue *queue;		/* pool lock: where it waits */
+	struct lane *lane;		/* pool lock: where it waits */
 	size_t heap_at;			/* pool lock: place among the deadlines, 0: none */
 
 	uint32_t credit;		/* conn lock: parts that its caller still takes */
@@ -57,6 +57,7 @@ struct answer {
 	const unsigned char *term;	/* without version byte */
 	size_t len;
 	void *own;		/* malloc'ed buffer around term that may be taken, or NULL */
+	bool astray;		/* loop: its thread was written off, and is in the driver yet */
 	bool more;		/* loop: others follow at once, and then it sends them all */
 	bool kept;		/* worker: the same (keep.c) */
 };

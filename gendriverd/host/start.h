@@ -12,6 +12,8 @@
 struct limits {
 	struct etf_limits term;		/* depth, terms, bignum of a request */
 	uint32_t frame;			/* bytes of a request's frame */
+	uint32_t frame_ms;		/* for it to be whole, and a second more for each 64 KiB of it */
+	uint64_t frames_bytes;		/* of all connections' unfinished frames */
 	uint32_t queue;			/* requests waiting for a worker */
 	uint32_t connections;
 	uint32_t in_flight;		/* calls of one connection */

@@ -112,7 +112,7 @@ log_worker(struct pool *p, enum gd_level level, const char *event, const struct 
 static void
 answer_timeout(struct pool *p, struct request *r)
 {
-	struct answer answer = { .failed = "timeout" };
+	struct answer answer = { .failed = "timeout", .astray = true };
 	struct queue freed = { 0 };
 
 	p->hooks.done(r, &answer, &freed);

@@ -10,23 +10,23 @@
 #include "crash.h"
 #include "pool_parts.h"
 
-/* The older of the seat's own and the shared: first come, first served. */
+/* Of the seat's own or the shared: whose turn came first. */
 const struct request *
 seat_next(const struct pool *p, const struct seat *s)
 {
-	const struct request *own = s->inbox.head, *any = p->shared.head;
+	const struct lane *next = lanes_older(&s->inbox, &p->shared);
 
-	return any == NULL || (own != NULL && own->number < any->number) ? own : any;
+	return next != NULL ? next->waiting.head : NULL;
 }
 
 static struct request *
 next_request(struct pool *p, struct seat *s)
 {
-	const struct request *next = seat_next(p, s);
+	const struct lane *next = lanes_older(&s->inbox, &p->shared);
 
 	if (next == NULL)
 		return NULL;
-	struct request *r = queue_pop(next == s->inbox.head ? &s->inbox : &p->shared);
+	struct request *r = lanes_pop(&p->lanes, next->place);
 	count_waiting(p, -1);
 	deadlines_remove(&p->deadlines, r);
 	r->state = REQUEST_RUNNING;
@@ -144,6 +144,7 @@ worker_end(struct pool *p, struct worker *w, struct request *r, struct answer *a
 		bench_count(&w->bench, r, answer);
 		give_answer(p, w, r, answer);
 	} else {
+		p->hooks.back(r);
 		pthread_mutex_lock(&p->lock);
 		set_returned(p, r);
 	}

@@ -203,6 +203,7 @@ def test_the_closed_set_is_docs_protocols() -> None:
         ("stopping", True, "draining"),
         ("bad_term", True, "not_run"),
         ("duplicate_id", True, "not_run"),
+        ("slow_frame", True, "not_run"),
         ("draining", True, "disconnected"),
         ("draining", False, "unavailable"),
         ("unread", True, "disconnected"),  # replies were thrown away: it may have run

@@ -26,6 +26,8 @@ ALL = Atom("all")  # commands
 
 LIMITS: dict[str, int] = {
     "frame": 16 << 20,
+    "frame_ms": 30_000,
+    "frames_bytes": 256 << 20,
     "depth": 128,
     "terms": 1_000_000,
     "bignum": 4096,

@@ -277,6 +277,7 @@ unanswered(<<"too_many_terms">>) -> not_run;
 unanswered(<<"bignum_too_large">>) -> not_run;
 unanswered(<<"bad_envelope">>) -> not_run;
 unanswered(<<"duplicate_id">>) -> not_run;
+unanswered(<<"slow_frame">>) -> not_run;
 unanswered(_) -> disconnected.
 
 %% @doc The id of the `Nth' call of a link, from 0 on: itself while there are so many, which no other call had; then
