@@ -35,7 +35,7 @@ SHIPPED_DRIVERS = (ROOT / "examples/echo", ROOT / "examples/sum")
 # Of the host: what unit tests and fuzzers link,
 PURE = (
     *("etf.c", "envelope.c", "frame.c", "term_get.c", "term_put.c"),
-    *("recorder.c", "stats.c", "lengths.c", "sha256.c", "quarantine.c", "allowed.c"),
+    *("recorder.c", "stats.c", "lengths.c", "lanes.c", "sha256.c", "quarantine.c", "allowed.c"),
 )
 # and some of them more: what they leave out of it, as settings or the pool, they play themselves.
 SANDBOX = ("sandbox.c", "landlock.c", "seccomp.c")

@@ -100,13 +100,15 @@ within_share(const struct pool *p, uint32_t own)
 static bool
 at_hand(struct pool *p, uint32_t own)
 {
-	p->crowded = p->active - p->cache.len >= p->threads + p->queue - p->queue / SCARCE;
-	if (own > 0 && p->crowded && !within_share(p, own))
+	uint32_t many = p->threads + p->queue - p->queue / SCARCE;
+
+	if (own > 0 && p->active - p->cache.len >= many && !within_share(p, own))
 		return false;
 	if (p->cache.head == NULL)
 		refill(p, REFILL, p->most);
 	if (p->cache.head == NULL && own == 0)
 		refill(p, 1, p->most + p->reserve);
+	p->crowded = p->active >= many;
 	return p->cache.head != NULL;
 }
 

@@ -24,6 +24,7 @@ from host_process import HostProcess, Peer, call, cast
 
 OK, KEY, REPLY, CANCEL = Atom("ok"), Atom("key"), Atom("reply"), Atom("cancel")
 CANCELLED = (OK, Atom("cancelled"))
+OVERLOADED = (Atom("failed"), Atom("overloaded"))
 HANG, SLEEP_UNTIL_CANCELLED, BLOCK, RELEASE, ORDER, ORDER_GET, WAITING, PID = range(10, 18)
 HANG_DEAF, BLOCK_SEGV, BLOCK_SUM = 25, 26, 27
 GATE_WAIT, GATE_SEAT, GATE_THREAD_CALLS = 1, 4, 7
@@ -183,6 +184,40 @@ def test_its_params_are_its_own_until_it_is_back(abandoning: Abandoning, size: i
     release(other)
     logged(process, "worker_back")
     assert other.call(1, ORDER_GET, 0) == (OK, [3 * size])
+
+
+def test_a_call_that_was_answered_counts_in_flight_until_its_thread_is_back(abandoning: Abandoning) -> None:
+    process = abandoning(in_flight=2)
+    peer, other = process.connect(), process.connect()
+    peer.send(call(1, BLOCK), call(2, BLOCK))
+    assert {peer.receive(), peer.receive()} == {timeout(1), timeout(2)}
+    assert peer.call(1, PID) == OVERLOADED  # not a duplicate: its id is free
+    assert other.call(1, PID)[0] == OK
+    release(other)
+    logged(process, "worker_back")
+    assert peer.call(1, PID)[0] == OK
+    release(other)
+    logged(process, "worker_back")
+    peer.send(call(1, SLEEP_UNTIL_CANCELLED), call(2, SLEEP_UNTIL_CANCELLED), call(3, PID))
+    assert peer.receive() == (Atom("failed"), 3, Atom("overloaded"))  # two, as before
+    peer.send((CANCEL, 1), (CANCEL, 2))
+    assert {peer.receive()[1], peer.receive()[1]} == {1, 2}
+
+
+@pytest.mark.parametrize("hang", [call(1, BLOCK, b"x" * 900), cast(BLOCK, b"x" * 900)], ids=["call", "cast"])
+def test_so_do_its_bytes(abandoning: Abandoning, hang: Any) -> None:
+    process = abandoning(in_flight_bytes=1000)
+    peer, other = process.connect(), process.connect()
+    peer.send(hang)
+    logged(process, "worker_abandoned")
+    if hang[0] == "call":
+        assert peer.receive() == timeout(1)
+    assert peer.call(2, PID, b"x" * 200) == OVERLOADED
+    assert other.call(2, PID, b"x" * 200)[0] == OK
+    peer.send(cast(ORDER, (7, 1), {KEY: 0}), cast(ORDER, b"x" * 200))  # this one waits
+    release(other)
+    logged(process, "worker_back")
+    assert peer.call(3, PID, b"x" * 200)[0] == OK
 
 
 def test_written_off_and_back_many_times_nothing_is_used_up(abandoning: Abandoning) -> None:

@@ -81,8 +81,7 @@ def test_a_flood_of_one_client_leaves_room_for_another(host: HostFactory) -> Non
     thread.start()
     try:
         for i in range(200):
-            answer = other.call(i, 1, i)
-            assert answer in ((OK, i), (Atom("failed"), Atom("overloaded")))
+            assert other.call(i, 1, i) == (OK, i)
     finally:
         over.set()
         thread.join()
