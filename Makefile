@@ -53,7 +53,7 @@ empty :=
 OF_THE_HOST := not $(subst $(empty) $(empty), and not ,$(strip $(OF_CLIENTS) $(OF_THE_DAEMON)))
 TSAN_PART := $(wildcard tests/host tests/system tests/daemon/test_crash.py tests/daemon/test_misbehaving.py)
 
-.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary crosscheck crosscheck-short coverage coverage-c coverage-python soak soak-short soak-minute soak-others soak-others-short forged forged-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
+.PHONY: help demo test boot run check build drivers san san-asan san-tsan fuzz fuzz-short fuzz-python fuzz-python-short fuzz-canary crosscheck crosscheck-short coverage coverage-c coverage-python soak soak-short soak-minute soak-others soak-others-short forged forged-short fair fair-short crowd crowd-short malformed malformed-short prop prop-short bench-alone bench-growth counts counts-write counts-records bench bench-short install clean setup-build setup-test setup-boot otp28
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -233,6 +233,24 @@ forged: setup-test $(VENV)/.dev build drivers ## FORGED (100000) forged or repla
 
 forged-short: ## the same, 3000
 	$(MAKE) forged FORGED=3000
+
+fair: setup-test $(VENV)/.dev build ## what a client notices of another that floods its instance: a minute
+	$(PY) tests/soak/fair.py 2 5
+
+fair-short: setup-test $(VENV)/.dev build ## the same in ten seconds
+	$(PY) tests/soak/fair.py 0.5 2
+
+crowd: setup-test $(VENV)/.dev build drivers ## what a client notices of 10,000 idle, 500 slow and 200 deaf ones: two minutes
+	$(PY) tests/soak/crowd.py 10000 500 200
+
+crowd-short: setup-test $(VENV)/.dev build drivers ## of 1,000, 50 and 20: half a minute
+	$(PY) tests/soak/crowd.py 1000 50 20
+
+malformed: setup-test $(VENV)/.dev build drivers ## 50,000 malformed sessions: nobody dies, nothing leaks, an honest client is served: minutes
+	$(PY) tests/soak/malformed.py 50000
+
+malformed-short: setup-test $(VENV)/.dev build drivers ## 3,000 of them
+	$(PY) tests/soak/malformed.py 3000
 
 prop: setup-test $(VENV)/.dev build drivers ## the Erlang client's promises on PROP_CASES (10000) scripts that PropEr makes up; PROP_AGAIN=file: one of before
 	$(PY) tests/prop/prop.py $(PROP_CASES) $(PROP_AGAIN)
