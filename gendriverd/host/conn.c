@@ -128,6 +128,8 @@ conn_adopt(int fd, uint64_t number, const char *peer, const void *welcome, size_
 	if (output_copy(&c->out, welcome, len) != 0)
 		c->broken = true;
 	conn_flush(c);
+	if (c->out.unsent == 0)
+		output_free(&c->out);	/* many never ask for anything */
 	pthread_mutex_unlock(&c->lock);
 	c->readable = true;
 	conn_ready(c);

@@ -30,7 +30,8 @@ def test_casts_of_a_client_that_left_still_run(gated: HostFactory, gate: Gate) -
     process.hear("closed")
     gate.open()
     assert other.receive() == (Atom("reply"), 1, OK)
-    assert other.call(2, NOTES) == [1, 2]
+    while (notes := other.call(2, NOTES)) != [1, 2]:  # it has its turn between them
+        assert notes in ([], [1])
 
 
 def test_stop_ends_with_0_and_destroys_threads_then_driver(gated: HostFactory, tmp_path: Path) -> None:

@@ -52,13 +52,15 @@ def bound(host: HostFactory, gate: Gate, first: Gate) -> Bound:
     return start
 
 
-def queued(process: HostProcess, first: Gate, *then: tuple[Peer, Any]) -> Peer:
-    """Calls that wait for one at the gate, and behind them `then`; the gate is open now."""
+def queued(process: HostProcess, first: Gate, *then: tuple[Peer | None, Any]) -> Peer:
+    """Calls that wait for one at the gate, and behind them `then`, on the same connection or another; the gate is open
+    now."""
     peer = process.connect()
     peer.send(call(MANY, CALLED_LONG, (AT_GATE, FIRST)))
     first.reached()
     peer.send(*(call(i, RUN) for i in range(MANY)))
-    for other, term in ((peer, ping(0)), *then):
+    for of, term in ((peer, ping(0)), *then):
+        other = of or peer
         other.send(term, ping(1))
         while other.receive() != (PONG, 1):
             pass  # in the queue, in this order
@@ -74,13 +76,11 @@ def answered(peer: Peer, ids: range) -> None:
 
 @pytest.mark.parametrize("command", [RUN, CALLED_LONG], ids=["though the next was short lately", "as the next is long"])
 def test_they_leave_though_the_next_call_takes_long(bound: Bound, gate: Gate, first: Gate, command: int) -> None:
-    process = bound()
-    last = process.connect()
-    peer = queued(process, first, (last, call(0, command, (AT_GATE, SECOND))))
+    peer = queued(bound(), first, (None, call(MANY + 1, command, (AT_GATE, SECOND))))
     gate.reached()
     answered(peer, range(MANY))
     gate.open()
-    assert last.receive()[:2] == (REPLY, 0)
+    assert peer.receive()[:2] == (REPLY, MANY + 1)
 
 
 def test_those_of_many_connections_all_leave(bound: Bound, first: Gate) -> None:

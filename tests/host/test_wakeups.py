@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,8 @@ def test_casts_of_a_unix_client_that_is_gone_still_run(gated: HostFactory, gate:
     gate.open()
     assert other.receive() == (Atom("reply"), 1, OK)
     process.hear("closed")
-    assert when_there_is_room(other, NOTES) == list(range(200))
+    while (notes := when_there_is_room(other, NOTES)) != list(range(200)):  # it has its turn between them
+        assert notes == list(range(len(notes)))
 
 
 def test_an_unread_client_is_left_although_nobody_else_is_there(host: HostFactory) -> None:
@@ -173,7 +175,7 @@ def test_an_error_is_cut_between_two_characters(gated: HostFactory, name: str) -
     assert cut == Atom(name.encode()[:63].decode(errors="ignore"))
 
 
-def when_there_is_room(peer: Peer, command: int) -> object:
+def when_there_is_room(peer: Peer, command: int) -> Any:
     while (answer := peer.call(1, command)) == (Atom("failed"), Atom("overloaded")):
         pass
     return answer
