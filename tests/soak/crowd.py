@@ -45,7 +45,7 @@ TICK, TICKS = 0.02, 10  # seconds; each slow connection sends a byte every so ma
 DEAF_CALLS, DEAF_BYTES = 64, 64 << 10
 QUIET = 0.5  # seconds without a byte taken: no more will be
 RATIO, FAR_OFF, NOTICED = 1.5, 3.0, 20_000.0  # the last in microseconds: less is noise on a busy machine
-GROWN = 48 << 10  # KiB: that the last crowd may take more than the first; what malloc keeps between is its own affair
+GROWN = 100 << 10  # KiB: that the last crowd may take more than the first; what malloc keeps between is its own affair
 SPARE = 200  # descriptors beside the crowd's
 PATIENCE = 30.0  # seconds
 

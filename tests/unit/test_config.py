@@ -43,6 +43,11 @@ def problems(path: Path) -> str:
         ("[instances.BAD]\ndriver = 'x'\n", "'BAD'"),
         (ONE + "[instances.sum.limits]\nqueue_ = 1\n", "[instances.sum.limits] has no setting 'queue_'"),
         (ONE + "[instances.sum.limits]\nframe = 'lots'\n", "[instances.sum.limits] frame must be a number of bytes"),
+        (
+            ONE + "[instances.sum.limits]\nframes_bytes = '1MiB'\n",
+            "frames_bytes (1048576) is less than one frame (16777216)",
+        ),
+        (ONE + "[instances.sum.limits]\nframe_time = 0\n", "frame_time must be more than 0"),
         ("[daemon]\nlisten = ['localhost:1']\n" + ONE, "must be an address such as 'tcp://127.0.0.1:9900'"),
         ("[daemon]\nadmin = 5\n" + ONE, "c.toml:2: [daemon] admin must be a valid string, not 5"),
         ('[daemon]\nadmin = "a\\u0000"\n' + ONE, "c.toml:2: [daemon] admin must be a path, or empty for none"),
