@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Inside the pool of pool.h: what its parts share. worker.c is what a thread does, pool.c
- * what the others ask of it, keep.c which of its answers wait for the next, watch.c what becomes of
+ * what the others ask of it, share.c who gets a free request, keep.c which of its answers wait for the next, watch.c what becomes of
  * requests that run too long, borrow.c what the loop runs itself, takeover.c how it passes to another thread when
  * that takes too long.
  */
@@ -13,6 +13,7 @@
 #include "lanes.h"
 #include "pool.h"
 
+#define REFILL 32	/* free requests that the loop takes to hand at once */
 #define LEAD_TURN LANE_TURN	/* ns that a turn may take: then the loop looks after the others first */
 
 enum stage {
