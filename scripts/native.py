@@ -342,7 +342,7 @@ def build_check(tools: Toolchain, source: Path, out_dir: Path, scratch: Path, ca
     if canary:
         sound, bugged = plant(source.stem, out_dir)
         parts[parts.index(sound)] = bugged
-    flags = ["-D_GNU_SOURCE", "-DTURN_STEPS=7", f"-I{HOST}"]
+    flags = ["-D_GNU_SOURCE", "-DTURN_TERMS=7", f"-I{HOST}"]
     inputs = [source, *parts, *HOST.glob("*.h"), *INCLUDE.glob("**/*.h"), *source.parent.glob("*.h")]
     with once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
         if stale:

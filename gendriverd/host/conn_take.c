@@ -13,7 +13,7 @@
 #include "log.h"
 #include "quarantine.h"
 
-#ifndef TURN_STEPS		/* fuzzers have it small */
+#ifndef TURN_TERMS		/* fuzzers have it small */
 #define TURN_TERMS 20000	/* validated a turn: well under a millisecond */
 #endif
 #define KEEP_BUFFER 4096	/* params larger than this keep their frame's buffer */

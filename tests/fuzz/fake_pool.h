@@ -37,11 +37,11 @@ pool_check(void)
 }
 
 struct request *
-pool_take(struct pool *p)
+pool_take(struct pool *p, uint32_t own)
 {
 	struct request *r = queue_pop(&spare);
 
-	(void)p;
+	(void)p, (void)own;
 	hungry |= r == NULL;
 	return r;
 }

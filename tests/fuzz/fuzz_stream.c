@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static const struct start start = {
 	.limits = {
-		.term = { 40, 5000, 64 }, .frame = 6000, .queue = REQUESTS, .connections = 1, .in_flight = 6,
+		.term = { 40, 5000, 64 }, .frame = 6000, .frame_ms = 60000, .frames_bytes = 6000, .queue = REQUESTS,
+		.connections = 1, .in_flight = 6,
 		.in_flight_bytes = 6000, .unsent_bytes = 2048, .unsent_ms = 60000, .linger_ms = 60000, .reply = 65536,
 	},
 };

@@ -176,7 +176,7 @@ check_no_message(void)
 
 static const char *const limits[] = {
 	"frame", "depth", "terms", "bignum", "queue", "connections", "in_flight", "in_flight_bytes", "unsent_bytes",
-	"unsent_ms", "linger_ms", "reply",
+	"unsent_ms", "linger_ms", "reply", "frame_ms", "frames_bytes",
 };
 #define LIMITS (sizeof(limits) / sizeof(limits[0]))
 

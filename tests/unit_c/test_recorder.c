@@ -113,6 +113,6 @@ main(void)
 	check_words();
 	check_checks();
 	CHECK(recorder_open(-1, SLOTS, CONNS, SEATS) == 0);
-	CHECK(recorder_slots(10, 2) == 10 + 2 + RECORDER_SPARE);
+	CHECK(recorder_slots(10, 2, 3) == 10 + 2 + 3 + RECORDER_SPARE);
 	return check_summary();
 }
