@@ -15,14 +15,15 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gendriverd.errors import LaunchError
+from gendriverd.errors import ConfigError, LaunchError
+from gendriverd.users import user_number
 
 LINKS_MAX = 40  # as the kernel's
 
 
 def check_written_by(driver: str, trusted: Iterable[str]) -> None:
-    """`trusted`: users beside root and our own. A file that cannot be reached is left to the host, which says why.
-    Raises LaunchError.
+    """`trusted`: users beside root and our own, names or numbers. Raises LaunchError. A file that cannot be reached is
+    left to the host, which says why.
     """
     owners = {0, os.geteuid(), *map(_number, trusted)}
     try:
@@ -48,9 +49,9 @@ def check_digest(driver: str, loaded: str, wanted: str | None) -> None:
 
 def _number(user: str) -> int:
     try:
-        return pwd.getpwnam(user).pw_uid
-    except KeyError:
-        raise LaunchError(f"[daemon] driver_owners: there is no user {user!r}", permanent=True) from None
+        return user_number(user)
+    except ConfigError as error:
+        raise LaunchError(f"[daemon] driver_owners: {error}", permanent=True) from None
 
 
 def _way(path: Path) -> Iterator[Path]:

@@ -8,15 +8,15 @@ UIDS-GIDS), so that no host can touch another's processes or the daemon's files.
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
 import pwd
 from dataclasses import dataclass
 
-from gendriverd.errors import LaunchError
+from gendriverd.errors import ConfigError, LaunchError
 from gendriverd.etf import Atom, Term
 from gendriverd.schema import Sandbox
+from gendriverd.users import group_number, user_number
 
 FIRST, COUNT = 0x70000000, 0x07FFFFFF  # of the numbers; the next is the TLS front's
 GROUPS_MAX = 64  # host/sandbox.h
@@ -52,14 +52,25 @@ def own_number(instance: str) -> Identity:
 
 
 def _look_up(user: str) -> Identity:
-    """NAME, or NAME:GROUP."""
+    """NAME, or NAME:GROUP, or numbers. One that nobody has given a name needs its group."""
     name, _, group = user.partition(":")
     try:
-        entry = pwd.getpwnam(name)
-        gid = grp.getgrnam(group).gr_gid if group else entry.pw_gid
-    except KeyError as error:
-        raise LaunchError(f"sandbox user {user!r}: {error.args[0]}", permanent=True) from None
-    return Identity(entry.pw_uid, gid, tuple(os.getgrouplist(name, gid)[:GROUPS_MAX]))
+        uid = user_number(name)
+        gid = group_number(group) if group else pwd.getpwuid(uid).pw_gid
+    except ConfigError as error:
+        raise LaunchError(f"sandbox user {user!r}: {error}", permanent=True) from None
+    except KeyError:
+        raise LaunchError(
+            f"sandbox user {user!r}: its group is not known: write {name}:GROUP", permanent=True
+        ) from None
+    return Identity(uid, gid, _groups_of(uid, gid))
+
+
+def _groups_of(uid: int, gid: int) -> tuple[int, ...]:
+    try:
+        return tuple(os.getgrouplist(pwd.getpwuid(uid).pw_name, gid)[:GROUPS_MAX])
+    except KeyError:
+        return (gid,)
 
 
 def sandbox_message(

@@ -281,7 +281,7 @@ class DaemonConfig(Section):
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
     driver_path: Texts = ()
-    driver_owners: Texts = ()
+    driver_owners: Users = ()
     host: str = ""
     handshake_timeout: Limit = 5.0
     handshake_pending: Count = 256

@@ -85,6 +85,7 @@ def test_another_users_file_takes_trust(driver: Path) -> None:
     os.chown(driver, STRANGER.pw_uid, -1)
     assert f"file {driver} belongs to {STRANGER.pw_name}" in trouble(driver)
     check_written_by(str(driver), [STRANGER.pw_name])
+    check_written_by(str(driver), [str(STRANGER.pw_uid)])
 
 
 @needs_root
