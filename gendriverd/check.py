@@ -45,7 +45,7 @@ async def _check_all(config: Config) -> dict[str, tuple[str, bool]]:
 
 
 async def _check(name: str, settings: InstanceConfig, config: Config) -> tuple[str, bool]:
-    alone = settings.model_copy(update={"processes": 1, "spares": 0, "snapshot": False})
+    alone = settings.model_copy(update={"processes": 1, "spares": 0})
     instance = Instance(name, alone, config.daemon, get_log(), _never)
     async with trio.open_nursery() as nursery:
         await nursery.start(instance.run)
