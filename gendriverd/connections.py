@@ -17,7 +17,7 @@ import trio
 
 from gendriverd.aftermath import Guilt, by_connection, ends_whole, last_words
 from gendriverd.errors import BadMessage
-from gendriverd.farewell import linger
+from gendriverd.farewell import AT_ONCE, close, linger
 from gendriverd.log import Log
 from gendriverd.messages import Closed
 from gendriverd.recorder import Record
@@ -65,7 +65,7 @@ class Connections:
     def withdraw(self, connection: Connection) -> None:
         """It could not be passed."""
         if self._open.pop(connection.number, None) is not None:
-            connection.ours.close()
+            close(connection.ours)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -80,14 +80,14 @@ class Connections:
 
     def refused(self, number: int, reason: str) -> None:
         self._answer(number, Handover.TOO_MANY if reason == "too_many" else Handover.UNTOUCHED)
-        self._open.pop(number).ours.close()
+        close(self._open.pop(number).ours)
 
     def closed(self, message: Closed) -> None:
         connection = self._open.get(message.conn)
         if connection is None or connection.outcome is not Handover.ADOPTED:
             raise BadMessage(f"closed: no connection {message.conn}")
         del self._open[message.conn]
-        connection.ours.close()
+        close(connection.ours)
         counts = {key: message.counts.get(key, 0) for key in COUNTS}
         if lost := message.counts.get("notes_lost", 0):  # few drivers send notes
             counts["notes_lost"] = lost
@@ -104,7 +104,7 @@ class Connections:
             output = record.connections.get(number)
             if output is None and not connection.answered.is_set():
                 connection.outcome = Handover.UNTOUCHED if trusted else Handover.SILENT
-                connection.ours.close()
+                close(connection.ours)
             elif output is None or silently or not trusted or not ends_whole(output):
                 self._leave(connection, b"")
             else:
@@ -114,7 +114,7 @@ class Connections:
     def drop(self) -> None:
         """Nobody will hear of them any more."""
         for connection in self._open.values():
-            connection.ours.close()
+            close(connection.ours)
             connection.answered.set()
 
     def _answer(self, number: int, outcome: Handover) -> Connection:
@@ -130,6 +130,6 @@ class Connections:
         connection.outcome = Handover.ADOPTED
         with contextlib.suppress(OSError):
             if words:
-                connection.ours.send(words)
+                connection.ours.send(words, AT_ONCE)
             connection.ours.shutdown(socket.SHUT_WR)
         self._background(linger, trio.socket.from_stdlib_socket(connection.ours))

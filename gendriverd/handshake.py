@@ -23,7 +23,7 @@ from gendriverd.auth import ANYBODY, NONCE, PROOF_MAX, Admitted, Keyring
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
-from gendriverd.farewell import LINGER, Socket, say_last, send_all
+from gendriverd.farewell import AT_ONCE, LINGER, Socket, closing, say_last, send_all
 from gendriverd.instance import Instance
 from gendriverd.keys import Keys
 from gendriverd.lifetime import Lifetime
@@ -142,7 +142,7 @@ class Handshakes:
         these names.
         """
         try:
-            with client:
+            with closing(client):
                 match self._admission.enter(peer.source, trio.current_time()):
                     case Verdict.COME_IN:
                         await self._admit(client, peer, certified)
@@ -174,7 +174,7 @@ class Handshakes:
             if self._parting <= self._config.handshake_pending:
                 await say_last(client, words)
             else:
-                await client.send(words)  # there is room: it was sent nothing but a greeting
+                await client.send(words, AT_ONCE)  # there is room: it was sent nothing but a greeting
         finally:
             self._parting -= 1
 
@@ -320,7 +320,7 @@ async def read_frame(client: Socket, most: int = HELLO_MAX, reason: str = "bad_h
 async def _read_exactly(client: Socket, count: int) -> bytes:
     data = b""
     while len(data) < count:
-        chunk = await client.recv(count - len(data))
+        chunk = await client.recv(count - len(data), AT_ONCE)
         if not chunk:
             _gone(len(data))
         data += chunk

@@ -3,7 +3,8 @@
 
 It uses a codec that is not the daemon's. Calls are answered {ok, Params}; command 99 kills it by SIGSEGV. Behaviours:
 refuse, silent, crash, garbage, huge, descriptor, unknown_conn, deaf, mute (adopts nothing), too_many, no_descriptor,
-die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, refuse_and_stay.
+die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, refuse_and_stay,
+make_it_wait (refuses a socket that it has set to block), leave_it_lingering, die_lingering (a close waits for bytes).
 """
 
 from __future__ import annotations
@@ -83,9 +84,30 @@ def adopt(message: Any, fds: list[int], behave: str, generation: int) -> None:
         os.close(fds[0])
         say(atom("refused"), number, atom(behave))
         return
-    connections[number] = socket.socket(fileno=fds[0])
+    connections[number] = client = socket.socket(fileno=fds[0])
+    if behave == "make_it_wait":
+        client.setblocking(True)
+        say(atom("refused"), number, atom("too_many"))
+        return
     say(atom("adopted"), number)
+    if behave in {"leave_it_lingering", "die_lingering"}:
+        fill(client)
+        if behave == "die_lingering":
+            os._exit(8)
+        client.close()
+        say(atom("closed"), number, atom("half_closed"), {})
+        return
     threading.Thread(target=serve, args=(number, connections[number], welcome), daemon=True).start()
+
+
+def fill(client: socket.socket) -> None:
+    """With more than a peer takes that does not read; whoever closes it last waits for an hour."""
+    client.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while client.send(bytes(1 << 20)):
+            pass
+    client.setblocking(True)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
 
 
 def misbehave_before_ready(behave: str) -> None:

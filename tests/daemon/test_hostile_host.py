@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from gendriverd.client import ClientError, Refused, connect
 from gendriverd.config import load
 from gendriverd.etf import Atom
 from running_daemon import Event, RunningDaemon, configuration, descendants
+from test_daemon import Raw, hello
 
 OK = Atom("ok")
 Start = Callable[..., RunningDaemon]
@@ -120,6 +122,22 @@ def test_a_host_that_never_answers_an_offer_costs_only_that_connection(serving: 
     assert not isinstance(ended.value, Refused)
     assert running.wait_event("client_refused")["reason"] == "silent_host"
     neighbour_serves(running)
+
+
+@pytest.mark.parametrize("behave", ["make_it_wait", "leave_it_lingering", "die_lingering"])
+def test_what_a_host_does_to_a_socket_that_it_shares_holds_up_nobody_else(serving: Start, behave: str) -> None:
+    """Its flags and options are the socket's, and so ours too; the client does not read, and stays."""
+    running = serving(behave)
+    with Raw(running.tcp_url) as silent:
+        silent.sock.sendall(hello(b"x"))
+        if behave == "make_it_wait":
+            running.wait_event("client_refused", reason="busy")
+        elif behave == "leave_it_lingering":
+            running.wait_event("client_closed", instance="x")
+        else:
+            silent.sock.shutdown(socket.SHUT_WR)  # so that it is not waited for
+            running.wait_event("host_exited", instance="x")
+        neighbour_serves(running)
 
 
 def test_a_client_waits_for_a_host_in_backoff_only_as_long_as_its_handshake_may(serving: Start) -> None:

@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import threading
 
 import pytest
 import trio
@@ -106,3 +109,22 @@ async def test_the_last_word_waits_for_the_clients_end_but_not_for_ever(autojump
         assert trio.current_time() - began == pytest.approx(2.0)
         assert await theirs.recv(100) == b"bye"
         assert await theirs.recv(100) == b""
+
+
+def test_a_socket_that_somebody_has_set_to_block_blocks_no_more_than_its_client() -> None:
+    """Whoever has the same socket may: the front, or a host that has refused it."""
+    ours, theirs = socket.socketpair()
+
+    async def read() -> None:
+        with trio.socket.from_stdlib_socket(theirs) as client:
+            os.set_blocking(theirs.fileno(), True)
+            with trio.move_on_after(0.05):
+                await read_frame(client)
+
+    thread = threading.Thread(target=trio.run, args=(read,), daemon=True)
+    thread.start()
+    thread.join(10)
+    blocked = thread.is_alive()
+    ours.close()  # lets it go
+    thread.join()
+    assert not blocked
