@@ -133,6 +133,8 @@ class FrontKeeper:
         front = self._launch()
         try:
             with self._material.files() as fds:
+                for listener in self._listeners:
+                    listener.listen_anew()
                 sockets = [listener.fileno() for listener in self._listeners]
                 front.channel.send_first(Atom("start"), len(sockets), self._material.about(), passed=[*sockets, *fds])
         except (HostGone, OSError) as error:

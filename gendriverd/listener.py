@@ -22,14 +22,14 @@ import trio
 
 from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.liveness import Part
-from gendriverd.log import Log
+from gendriverd.log import LineBudget, Log
 from gendriverd.quantities import Address
 from gendriverd.schema import DaemonConfig, TlsConfig
-from gendriverd.sources import Peer, of_address, of_nobody, of_user
+from gendriverd.sources import GONE, Peer, of_address, of_nobody, of_user
 from gendriverd.users import owner_numbers
 
 BACKLOG = 1024
-PAUSE = 0.1  # seconds without accepting when there is no descriptor left
+PAUSE = 0.1  # seconds without accepting when there is no descriptor left, or when it cannot be done
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 PROBES = 4  # of a peer that says nothing, in the second half of `keepalive`
@@ -51,6 +51,7 @@ class Listener:
 
     async def accept_forever(self, serve: Serve, nursery: trio.Nursery, log: Log, part: Part) -> None:
         """Each client gets a task of its own; `serve` owns its socket and does not raise."""
+        lines = LineBudget(burst=10, per_second=0.1)
         while True:
             try:
                 with trio.move_on_after(part.pause):
@@ -59,10 +60,22 @@ class Listener:
                     nursery.start_soon(serve, client, _peer(client, peer))
                 part.beat()
             except OSError as error:
+                if error.errno in GONE:
+                    continue
                 if error.errno in EXHAUSTED:
                     part.beat()  # others must leave first, and it goes on
-                    log.warning("accept_failed", address=self.address, reason=error.strerror)
-                    await trio.sleep(PAUSE)
+                self._log_trouble(log, lines, error)
+                await trio.sleep(PAUSE)
+
+    def _log_trouble(self, log: Log, lines: LineBudget, error: OSError) -> None:
+        if lines.allows(trio.current_time()):
+            more = lines.take_dropped()
+            also = {"not_logged": more} if more else {}
+            log.warning("accept_failed", address=self.address, reason=error.strerror, **also)
+
+    def listen_anew(self) -> None:
+        """Whoever was passed this socket may have shut it down."""
+        self._socket.listen(BACKLOG)
 
     def fileno(self) -> int:
         return self._socket.fileno()

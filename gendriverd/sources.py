@@ -7,12 +7,20 @@ loopback is one: a process may choose among its addresses. Behind a unix socket 
 
 from __future__ import annotations
 
+import errno
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import NamedTuple
 
 from gendriverd.quantities import Address
 
 LOOPBACK = "127.0.0.0/8"
+# What accept says of a client that is gone already; others may be waiting behind it. See accept(2).
+GONE = frozenset(
+    {
+        errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
+        errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM,
+    }
+)  # fmt: skip
 
 
 class Source(NamedTuple):

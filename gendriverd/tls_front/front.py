@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: MIT
 """The front's life: accept, shake hands, hand over, relay; what the daemon says in between; leave when it is told.
 
-A client that stalls in its handshake has its time; where too many do, the one that has had most of it makes room.
+A client that stalls in its handshake has its time; where too many do, one of those makes room who have most there.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import ssl
 import sys
+from collections import Counter
 from select import EPOLLIN
 from typing import Any
 
 from gendriverd.etf import Atom
+from gendriverd.sources import GONE
 from gendriverd.tls_front.confine import Confined
 from gendriverd.tls_front.loop import Deadlines, Loop
 from gendriverd.tls_front.mouth import Mouth
@@ -24,8 +25,7 @@ from gendriverd.tls_front.settings import Settings, read_settings
 AT_ONCE = 32  # clients accepted between two looks at those that are there
 LINGER = 2.0  # seconds for a client's end after our last word, and for all of them when the daemon is gone
 UNREAD = 30.0  # seconds for a client to take what its host had said when it closed the socket
-PAUSE = 0.1  # seconds without accepting when there is no descriptor left
-EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE = 0.1  # seconds without accepting when there is no descriptor left, or when it cannot be done
 
 
 class Front:
@@ -100,21 +100,21 @@ class Front:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in EXHAUSTED:
-                    print(f"cannot accept: {error.strerror}", file=sys.stderr, flush=True)
-                    self._loop.remove(listener.fileno())
-                    self._pauses.start(listener)
-                    return
-                continue
+                if error.errno in GONE:
+                    continue
+                print(f"cannot accept: {error.strerror}", file=sys.stderr, flush=True)
+                self._loop.remove(listener.fileno())
+                self._pauses.start(listener)
+                return
             self._admit(client, (str(address[0]), int(address[1])))
 
     def _admit(self, client: socket.socket, peer: tuple[str, int]) -> None:
-        if len(self._relays) >= self._settings.connections:
+        if len(self._relays) >= self._settings.connections and not self._let_one_leave():
             client.close()
             self._news(peer, "connections: there are as many as may be")
             return
         if len(self._shaking) >= self._settings.handshake_pending:
-            self._make_room(self._shaking.pop_first())
+            self._make_room()
         client.setblocking(False)
         with contextlib.suppress(OSError):  # it may be gone already
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -123,7 +123,18 @@ class Front:
         self._relays.add(relay)
         self._shaking.start(relay)
 
-    def _make_room(self, relay: Relay) -> None:
+    def _let_one_leave(self) -> bool:
+        """It has heard all; what it yet says is of no use to anybody."""
+        if not len(self._leaving):
+            return False
+        self._leaving.pop_first().close()
+        return True
+
+    def _make_room(self) -> None:
+        """Of the source that has most in their handshake, the one that has had most of its time goes."""
+        shaking = Counter(relay.source for relay in self._shaking)
+        greedy = max(shaking, key=shaking.__getitem__)
+        relay = next(each for each in self._shaking if each.source == greedy)
         self._news(relay.peer, "handshake_pending: others came")
         relay.close()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class Deadlines(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._until)
+
+    def __iter__(self) -> Iterator[T]:
+        """Who has had most of its time comes first."""
+        return iter(self._until)
 
     def start(self, who: T) -> None:
         """Its time begins now, unless it has begun."""

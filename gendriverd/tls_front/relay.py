@@ -14,6 +14,7 @@ import ssl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any, Protocol
 
+from gendriverd.sources import of_address
 from gendriverd.tls_front.loop import Loop
 from gendriverd.tls_front.side import Side
 
@@ -44,13 +45,14 @@ class Owner(Protocol):
 class Relay:
     __slots__ = (
         "_client", "_closed", "_host", "_host_deaf", "_host_silent", "_incoming", "_loop", "_outgoing", "_owner",
-        "_said_all", "_shaking", "_tls", "_told_end", "peer",
+        "_said_all", "_shaking", "_tls", "_told_end", "peer", "source",
     )  # fmt: skip
 
     def __init__(
         self, loop: Loop, owner: Owner, client: socket.socket, peer: tuple[str, int], context: ssl.SSLContext
     ) -> None:
         self.peer = peer
+        self.source = of_address(*peer).source.name
         self._loop = loop
         self._owner = owner
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

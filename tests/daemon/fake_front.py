@@ -53,11 +53,14 @@ def misbehave(how: str) -> None:
         for _ in range(5000):
             say((Atom("refused"), b"::1", 5, b"x\n\x1b[31m" * 30))
         os._exit(3)
+    elif how == "shut_listener":
+        listener.shutdown(socket.SHUT_RDWR)
+        os._exit(3)
     signal.pause()
 
 
 if __name__ == "__main__":
-    socket.recv_fds(channel, 65536, 64)
+    listener = socket.socket(fileno=socket.recv_fds(channel, 65536, 64)[1][0])
     if sys.argv[1] != "silent":
         say((Atom("ready"), {Atom("landlock"): 0, Atom("seccomp"): 0}))
     misbehave(sys.argv[1])

@@ -57,10 +57,10 @@ class Events:
 class Keeping:
     """A keeper whose first front misbehaves, and whose second is the real one."""
 
-    def __init__(self, house: House, how: str) -> None:
+    def __init__(self, house: House, how: str, port: int) -> None:
         self.events = Events()
         self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
-        config = TlsConfig(listen=["tcp://127.0.0.1:0"], **house.settings())  # type: ignore[arg-type]
+        config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
         material = read_material(config, Path(), {})
         assert material is not None
         self.listeners = open_tls(config, [])
@@ -82,8 +82,8 @@ class Keeping:
 
 
 @asynccontextmanager
-async def keeping(house: House, how: str) -> AsyncIterator[Keeping]:
-    kept = Keeping(house, how)
+async def keeping(house: House, how: str, port: int) -> AsyncIterator[Keeping]:
+    kept = Keeping(house, how, port)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kept.keeper.run, nursery)
         yield kept
@@ -114,15 +114,16 @@ def house(tmp_path: Path) -> House:
         ("close_channel", "closed its channel"),
         ("silent", "not ready after 0.2 s"),
         ("flood", "exit code 3"),
+        ("shut_listener", "exit code 3"),
     ],
 )
 async def test_it_is_put_down_and_the_next_one_serves(
-    house: House, how: str, charge: str, monkeypatch: pytest.MonkeyPatch
+    house: House, how: str, charge: str, free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if how == "silent":
         monkeypatch.setattr(front_module, "START_TIMEOUT", 0.2)
     before = len(open_files(os.getpid()))
-    async with keeping(house, how) as kept:
+    async with keeping(house, how, free_tcp_port) as kept:
         backoff = await kept.events.wait("tls_front_backoff")
         assert backoff["reason"].startswith(charge)
         assert kept.clients == []

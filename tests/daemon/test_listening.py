@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -23,10 +24,11 @@ from gendriverd.errors import ListenError
 from gendriverd.etf import Atom
 from gendriverd.listener import open_listeners
 from gendriverd.liveness import Part
-from gendriverd.log import get_log
+from gendriverd.log import Log, get_log
 from gendriverd.schema import DaemonConfig
 from gendriverd.sources import Peer
 from running_daemon import RunningDaemon, configuration, open_files
+from test_hostile_front import Events
 
 Start = Callable[..., RunningDaemon]
 
@@ -129,6 +131,31 @@ def test_a_refused_client_with_unread_requests_still_gets_the_reason(daemon: Sta
 
 
 OPTIONS = ("TCP_NODELAY", "TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+
+
+async def test_a_socket_that_accepts_nobody_any_more_is_tried_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = open_listeners(DaemonConfig(listen=["tcp://127.0.0.1:0"]), [])[0]  # type: ignore[arg-type]
+    accept, tried, lines = listener._socket.accept, 0, Events()
+
+    async def counted() -> tuple[trio.socket.SocketType, object]:
+        nonlocal tried
+        tried += 1
+        return await accept()
+
+    async def serve(client: trio.socket.SocketType, _peer: Peer) -> None:
+        client.close()
+
+    monkeypatch.setattr(listener._socket, "accept", counted)
+    listener._socket.shutdown(socket.SHUT_RDWR)  # as whoever has it too may do
+    part = Part("accept", 1)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(listener.accept_forever, serve, nursery, cast(Log, lines), part)
+            await lines.wait("accept_failed", 3)
+            nursery.cancel_scope.cancel()
+    listener.close()
+    assert tried == 3
+    assert not part.beaten.is_set()  # the watchdog hears of it
 
 
 @pytest.mark.parametrize(

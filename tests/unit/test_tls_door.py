@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""The front's door by itself: who makes room when it is full, and a listening socket that cannot accept."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certificates import Authority
+from gendriverd import etf
+from gendriverd.tls_context import make_context
+from gendriverd.tls_front.front import Front
+from gendriverd.tls_front.loop import Loop
+from gendriverd.tls_front.settings import Settings
+
+GREEDY, ANOTHER = "192.0.2.1", "192.0.2.2"
+
+
+class Door:
+    """A front with its daemon's end of the channel; clients are played."""
+
+    def __init__(self, directory: Path, pending: int = 256, connections: int = 1024) -> None:
+        own = Authority(directory).issue("own", hosts=["localhost"])
+        context = make_context(str(own.certificate), str(own.key), None, "none")
+        self.loop = Loop()
+        self.daemon, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.front = Front(self.loop, channel, [self.listener], Settings(context, 600.0, pending, connections))
+        self.channel = channel
+        self.clients: list[socket.socket] = []
+
+    def come(self, host: str) -> socket.socket:
+        """A client from there, that says nothing."""
+        ours, theirs = socket.socketpair()
+        self.clients.append(ours)
+        self.front._admit(theirs, (host, 4711))
+        self.turn()
+        return ours
+
+    def turn(self) -> None:
+        """Let it do all that it can, as often as it is told of something; an endless story is cut short."""
+        for _ in range(100):
+            if not self.loop.turn(0.01):
+                return
+        raise AssertionError("it goes round and round")
+
+    def whys(self) -> list[str]:
+        """Of those who were refused."""
+        found = []
+        self.daemon.setblocking(False)
+        try:
+            while True:
+                found.append(etf.decode(self.daemon.recv(65536))[3].decode())
+        except BlockingIOError:
+            return found
+
+    def close(self) -> None:
+        for relay in list(self.front._relays):
+            relay.close()
+        self.loop.turn(0)
+        for each in (*self.clients, self.daemon, self.channel, self.listener):
+            each.close()
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Door]:
+    door = Door(tmp_path, pending=3, connections=6)
+    yield door
+    door.close()
+
+
+def is_open(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(4096) != b""
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        return error.errno != errno.ECONNRESET
+
+
+def test_whoever_fills_the_room_makes_room_for_others_and_not_they_for_him(full: Door) -> None:
+    first = full.come(ANOTHER)
+    greedy = [full.come(GREEDY) for _ in range(20)]
+    assert is_open(first)
+    assert [is_open(each) for each in greedy] == [False] * 18 + [True] * 2
+    second = full.come("192.0.2.3")
+    assert is_open(first)
+    assert is_open(second)
+    assert full.whys() == ["handshake_pending: others came"] * 19
+
+
+def test_where_all_have_as_many_the_one_that_has_had_most_of_its_time_goes(full: Door) -> None:
+    clients = [full.come(f"192.0.2.{number}") for number in range(5)]
+    assert [is_open(each) for each in clients] == [False] * 2 + [True] * 3
+
+
+def test_who_is_only_waited_for_takes_no_place_from_others(full: Door) -> None:
+    """Its handshake has failed, and it stays."""
+    refused = []
+    for _ in range(6):
+        client = full.come(GREEDY)
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        full.turn()
+        refused.append(client)
+    newcomer = full.come(ANOTHER)
+    assert is_open(newcomer)
+    assert len(full.front._relays) == 6
+    assert "connections: there are as many as may be" not in full.whys()
+
+
+def test_a_socket_that_cannot_accept_is_left_alone_for_a_while(full: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    full.listener.shutdown(socket.SHUT_RDWR)
+    full.turn()
+    assert capsys.readouterr().err == "cannot accept: Invalid argument\n"
