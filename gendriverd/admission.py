@@ -70,31 +70,48 @@ class Penalty(NamedTuple):
     closed: int  # connections that came during the one before
 
 
+class Places:
+    """Who has one, by source: so many in all, and of each source its share."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self._by_source = Counter[str]()
+
+    def has_room(self, source: Source, bounds: Bounds) -> bool:
+        in_all = self.taken < bounds.settings.handshake_pending
+        return in_all and self._by_source[source.name] < bounds.share(source)
+
+    def take(self, source: Source) -> None:
+        self.taken += 1
+        self._by_source[source.name] += 1
+
+    def give_back(self, source: Source) -> None:
+        self.taken -= 1
+        self._by_source[source.name] -= 1
+        if not self._by_source[source.name]:
+            del self._by_source[source.name]
+
+
 class Admission:
     """`chance` gives a number of 0 to 1, without 1. `bounds` may be replaced at any time."""
 
     def __init__(self, bounds: Bounds, chance: Callable[[], float]) -> None:
         self.bounds = bounds
         self._chance = chance
-        self._under_way = Counter[str]()  # by source; its sum is at most handshake_pending
-        self._pending = 0
+        self.under_way = Places()
         self._debts: OrderedDict[str, Debt] = OrderedDict()  # the one looked at last is last
 
     def enter(self, source: Source, now: float) -> Verdict:
         if self._is_penalised(source, now):
             return Verdict.PENALISED
-        if self._under_way[source.name] >= self.bounds.share(source) or self._is_dropped():
+        if not self.under_way.has_room(source, self.bounds) or self._is_dropped():
             return Verdict.BUSY
-        self._under_way[source.name] += 1
-        self._pending += 1
+        self.under_way.take(source)
         return Verdict.COME_IN
 
     def leave(self, source: Source) -> None:
         """It has said what it had to say, or has failed."""
-        self._pending -= 1
-        self._under_way[source.name] -= 1
-        if not self._under_way[source.name]:
-            del self._under_way[source.name]
+        self.under_way.give_back(source)
 
     def succeeded(self, source: Source) -> None:
         self._debts.pop(source.name, None)
@@ -137,6 +154,5 @@ class Admission:
 
     def _is_dropped(self) -> bool:
         full, begin = self.bounds.settings.handshake_pending, self.bounds.drop_from
-        if self._pending >= full:
-            return True
-        return self._pending > begin and self._chance() < (self._pending - begin) / (full - begin)
+        taken = self.under_way.taken
+        return taken > begin and self._chance() < (taken - begin) / (full - begin)

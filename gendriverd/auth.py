@@ -96,11 +96,27 @@ class Admitted:
         """What is said next."""
         return welcome
 
+    def again(self, ring: Keyring) -> Admitted:  # noqa: ARG002 (as those below)
+        """By the keys that are in use now: it may have waited meanwhile. Raises HandshakeRefused."""
+        raise HandshakeRefused("auth", "no key, and now one is asked for")
+
+
+@dataclass(frozen=True)
+class Certified(Admitted):
+    """One with a verified certificate."""
+
+    names: tuple[str, ...]
+    instance: str
+
+    def again(self, ring: Keyring) -> Certified:
+        return ring.certify(self.names, self.instance)
+
 
 @dataclass(frozen=True)
 class Proved(Admitted):
     """One that has proved a key."""
 
+    instance: str
     key: Key
     greeting: bytes
     hello: bytes
@@ -110,6 +126,9 @@ class Proved(Admitted):
         """The welcome, and our proof, by the same key, behind it."""
         mac = server_mac(self.key.secret, self.greeting, self.hello, self.proof, welcome)
         return welcome + proof_frame(mac)
+
+    def again(self, ring: Keyring) -> Proved:
+        return ring.admit(self.grant.name, self.instance, self.greeting, self.hello, self.proof)
 
 
 ANYBODY = Admitted(Grant(""))  # where nothing is asked for
@@ -131,6 +150,13 @@ class Keyring:
         """What a verified certificate opens: by the first of its names (subject CN, SAN DNS or URI) that is known."""
         return next((self._certified[name] for name in names if name in self._certified), None)
 
+    def certify(self, names: tuple[str, ...], instance: str) -> Certified:
+        """Raises HandshakeRefused."""
+        grant = self.of_certificate(names)
+        if grant is None:
+            raise HandshakeRefused("auth", "a certificate of no key")
+        return Certified(_opening(grant, instance), names, instance)
+
     def admit(self, name: str, instance: str, greeting: bytes, hello: bytes, proof: bytes) -> Proved:
         """Whole frames. Raises HandshakeRefused, the same to the client whatever is wrong."""
         grant = self._grants.get(name)
@@ -139,9 +165,7 @@ class Keyring:
             raise HandshakeRefused("auth", "unknown key")
         if key is None:
             raise HandshakeRefused("auth", "wrong proof")
-        if not grant.opens(instance):
-            raise HandshakeRefused("auth", "a key that does not open this instance")
-        return Proved(grant, key, greeting, hello, proof)
+        return Proved(_opening(grant, instance), instance, key, greeting, hello, proof)
 
     def _proved(self, keys: tuple[Key, ...], greeting: bytes, hello: bytes, mac: bytes) -> Key | None:
         """The one that `mac` is of. As many codes are made for every name, and all of them whichever is right."""
@@ -150,3 +174,9 @@ class Keyring:
             if hmac.compare_digest(client_mac(key.secret, greeting, hello), mac) and key is not self._nobodys:
                 right = key
         return right
+
+
+def _opening(grant: Grant, instance: str) -> Grant:
+    if not grant.opens(instance):
+        raise HandshakeRefused("auth", "a key that does not open this instance")
+    return grant

@@ -12,13 +12,12 @@ from __future__ import annotations
 import os
 import random
 import socket
-from collections import Counter
 from typing import NamedTuple, NoReturn
 
 import trio
 
 from gendriverd import PROTOCOL, __version__, etf
-from gendriverd.admission import Admission, Bounds, Verdict
+from gendriverd.admission import Admission, Bounds, Places, Verdict
 from gendriverd.auth import ANYBODY, NONCE, PROOF_MAX, Admitted, Keyring
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
@@ -99,8 +98,8 @@ Certified = tuple[str, ...] | None  # the names in a client's verified certifica
 
 class Handshakes:
     """At most `handshake_pending` that have not said hello, and for each instance as many that wait for it; as many
-    again are waited for when they have heard why they are not let in; the rest is closed at once. `users`: who may
-    connect on unix sockets; None: all.
+    again are waited for when they have heard why they are not let in; the rest is closed at once. Of all of these each
+    source has its share. `users`: who may connect on unix sockets; None: all.
     """
 
     def __init__(
@@ -113,11 +112,11 @@ class Handshakes:
         self._keys = keys
         self._log = log
         self._serving = 0
-        self._waiting_for: Counter[str] = Counter()  # have said hello and wait, by instance
+        self._waiting_for: dict[str, Places] = {}  # have said hello and wait, by instance
         self._stopping = False
         self._waiting: set[trio.CancelScope] = set()
         self._idle = trio.Event()
-        self._parting = 0  # are told why they are not let in
+        self._parting = Places()  # are told why they are not let in
         self._refusals = LineBudget(burst=200, per_second=20)
         self._penalties = LineBudget(burst=200, per_second=20)
 
@@ -146,9 +145,9 @@ class Handshakes:
                 match self._admission.enter(peer.source, trio.current_time()):
                     case Verdict.COME_IN:
                         await self._admit(client, peer, certified)
-                    case Verdict.BUSY if self._parting < self._config.handshake_pending:
+                    case Verdict.BUSY if self._parting.has_room(peer.source, self._admission.bounds):
                         self._log_refusal({"peer": peer.name}, "busy")
-                        await self._part(client, greeting(self._auth()) + refused("busy"))
+                        await self._part(client, peer, greeting(self._auth()) + refused("busy"))
         except (ClientGone, OSError) as error:
             self._log.debug("client_gone", peer=peer.name, reason=str(error))
         except Exception:  # noqa: BLE001 (one client is no reason to end the daemon)
@@ -161,22 +160,22 @@ class Handshakes:
             await self._shake(client, peer, certified, about)
         except HandshakeRefused as refusal:
             self._log_refusal(about, refusal.reason, refusal.why)
-            await self._part(client, refused(refusal.reason))
+            await self._part(client, peer, refused(refusal.reason))
         finally:
             self._serving -= 1
             if self._stopping and not self._serving:
                 self._idle.set()
 
-    async def _part(self, client: Socket, words: bytes) -> None:
+    async def _part(self, client: Socket, peer: Peer, words: bytes) -> None:
         """Where too many are waited for, it is not: it holds a descriptor, and what it has not heard by now is lost."""
-        self._parting += 1
+        if not self._parting.has_room(peer.source, self._admission.bounds):
+            await client.send(words, AT_ONCE)  # there is room: it was sent nothing but a greeting
+            return
+        self._parting.take(peer.source)
         try:
-            if self._parting <= self._config.handshake_pending:
-                await say_last(client, words)
-            else:
-                await client.send(words, AT_ONCE)  # there is room: it was sent nothing but a greeting
+            await say_last(client, words)
         finally:
-            self._parting -= 1
+            self._parting.give_back(peer.source)
 
     async def _shake(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> None:
         """Adds to `about`, which is for the log, what the client says of itself."""
@@ -187,7 +186,7 @@ class Handshakes:
                 admitted = await self._hear(client, peer, certified, about)
                 instance = self._supervisor.find(about["instance"])
                 late = "unavailable"
-                await self._wait_in_line(instance, client, admitted, about)
+                await self._wait_in_line(instance, client, peer, admitted, about)
             finally:
                 self._waiting.remove(scope)
             return
@@ -221,8 +220,7 @@ class Handshakes:
         ring = self._keys.ring
         greeted = greeting("none" if certified is not None else self._auth())
         await send_all(client, greeted)
-        if peer.user is not None and self._users is not None and peer.user not in self._users:
-            raise HandshakeRefused("auth", "a user who is not in unix_users")
+        self._check_user(peer)
         said = await read_frame(client)
         hello = parse_hello(said[4:])
         about["instance"] = hello.instance
@@ -232,15 +230,15 @@ class Handshakes:
             return self._of_certificate(ring, certified, about)
         return await self._prove(ring, greeted, said, hello, client, about)
 
+    def _check_user(self, peer: Peer) -> None:
+        if peer.user is not None and self._users is not None and peer.user not in self._users:
+            raise HandshakeRefused("auth", "a user who is not in unix_users")
+
     def _of_certificate(self, ring: Keyring, names: tuple[str, ...], about: dict[str, str]) -> Admitted:
-        grant = ring.of_certificate(names)
-        if grant is None:
-            raise HandshakeRefused("auth", "a certificate of no key")
-        about["key"] = grant.name
-        if not grant.opens(about["instance"]):
-            raise HandshakeRefused("auth", "a key that does not open this instance")
+        admitted = ring.certify(names, about["instance"])
+        about["key"] = admitted.grant.name
         self._log.info("client_authenticated", **about)
-        return Admitted(grant)
+        return admitted
 
     async def _prove(
         self, ring: Keyring, greeted: bytes, said: bytes, hello: Hello, client: Socket, about: dict[str, str]
@@ -251,23 +249,32 @@ class Handshakes:
         if ring.knows(hello.key):  # else it could be anything, a secret too
             about["key"] = hello.key
         proof = await read_frame(client, PROOF_MAX, "auth")
+        ring = self._keys.ring or ring
         admitted = ring.admit(hello.key, hello.instance, greeted, said, proof)
         self._log.info("client_authenticated", **about)
         return admitted
 
     async def _wait_in_line(
-        self, instance: Instance, client: Socket, admitted: Admitted, about: dict[str, str]
+        self, instance: Instance, client: Socket, peer: Peer, admitted: Admitted, about: dict[str, str]
     ) -> None:
         """An instance that does not come up costs the others no place."""
-        if self._waiting_for[instance.name] >= self._config.handshake_pending:
+        places = self._waiting_for.setdefault(instance.name, Places())
+        if not places.has_room(peer.source, self._admission.bounds):
             raise HandshakeRefused("busy")
-        self._waiting_for[instance.name] += 1
+        places.take(peer.source)
         try:
-            await self._hand_over(instance, client, admitted, about)
+            await self._hand_over(instance, client, peer, admitted, about)
         finally:
-            self._waiting_for[instance.name] -= 1
+            places.give_back(peer.source)
 
-    async def _hand_over(self, instance: Instance, client: Socket, admitted: Admitted, about: dict[str, str]) -> None:
+    def _still(self, admitted: Admitted, peer: Peer) -> Admitted:
+        """It has waited, and a reload may have taken away what let it in. Raises HandshakeRefused."""
+        self._check_user(peer)
+        return admitted if self._keys.ring is None else admitted.again(self._keys.ring)
+
+    async def _hand_over(
+        self, instance: Instance, client: Socket, peer: Peer, admitted: Admitted, about: dict[str, str]
+    ) -> None:
         """Until a host has adopted it. A host that dies or refuses leaves it untouched for the next one."""
         asked: Lifetime | None = None
         while True:
@@ -279,6 +286,7 @@ class Handshakes:
                     raise
                 instance = successor  # a reload has put it in its place
                 continue
+            admitted = self._still(admitted, peer)
             if life is asked or life.ready is None or life.permissions is None:
                 raise HandshakeRefused("unavailable")
             asked = life

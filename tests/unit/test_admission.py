@@ -111,7 +111,7 @@ def test_below_the_share_nobody_is_dropped_and_above_it_the_more_the_fuller() ->
         times = 2000
         door = admission(chance)
         count = 0
-        door._pending = full
+        door.under_way.taken = full
         for _ in range(times):
             if door.enter(A, 0) is BUSY:
                 count += 1
@@ -251,6 +251,6 @@ def test_nothing_is_kept_of_those_who_have_left() -> None:
         assert door.enter(source, 0) is IN
         door.leave(source)
         assert door.failed(source, 0) is None
-    assert not door._under_way
-    assert door._pending == 0
+    assert not door.under_way._by_source
+    assert door.under_way.taken == 0
     assert len(door._debts) == 4096

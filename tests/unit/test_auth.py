@@ -331,5 +331,5 @@ def test_what_is_no_key_is_said_without_showing_it(name: str, secret: bytes) -> 
 def test_a_key_is_not_printed() -> None:
     key = Key("anna", b"s3cr3t!" * 5)
     grant = Grant("anna", (key,))
-    for thing in (key, grant, Admitted(grant), Proved(grant, key, b"", b"", b""), Keyring([grant])):
+    for thing in (key, grant, Admitted(grant), Proved(grant, "sum", key, b"", b"", b""), Keyring([grant])):
         assert "s3cr3t" not in f"{thing!r} {thing}"

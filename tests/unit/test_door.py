@@ -31,6 +31,7 @@ GRANTS = [
 ]
 REMOTE = of_address("192.0.2.1", 4711)
 AUTH = (Atom("refused"), Atom("auth"))
+BUSY = (Atom("refused"), Atom("busy"))
 
 
 class Lines:
@@ -50,6 +51,9 @@ class Played:
         self.permissions = Permissions(KNOWN, self.log())
         self.welcome = WELCOME
         self.told: list[tuple[bytes, list[int] | None]] = []
+        self.up = trio.Event()
+        self.up.set()
+        self.asked = trio.Event()  # somebody waits for it
 
     def log(self) -> Any:
         self.lines = Lines()
@@ -61,6 +65,8 @@ class Played:
         return self
 
     async def wait_ready(self) -> Played:
+        self.asked.set()
+        await self.up.wait()
         return self
 
     async def offer(self, peer: str, welcome: bytes, allowed: Any, client: int, limit: float) -> Handover:
@@ -216,6 +222,106 @@ async def is_open(sock: trio.socket.SocketType) -> bool:
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
+
+
+@pytest.mark.parametrize("shown", ["key", "certificate", "nothing"])
+async def test_who_waits_for_an_instance_while_keys_are_taken_away_does_not_come_in(shown: str) -> None:
+    door = Door(auth="hmac", keys=shown != "nothing")
+    door.played.up = trio.Event()
+    key = ANNA if shown == "key" else None
+    say = b"" if shown == "key" else hello()
+    certified = ("anna.example",) if shown == "certificate" else None
+    heard: list[Any] = []
+
+    async def client() -> None:
+        heard.extend(await door.hear(say, key=key, certified=certified))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        await door.played.asked.wait()
+        door.keys.ring = Keyring(GRANTS[1:])
+        door.played.up.set()
+    assert heard[1:] == [AUTH]
+    assert door.played.told == []
+
+
+async def test_a_proof_is_held_against_the_keys_that_are_in_use_when_it_comes() -> None:
+    door = Door(auth="hmac")
+    ours, theirs = trio.socket.socketpair()
+    with ours:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.handshakes.serve, theirs, REMOTE)
+            greeted = await ours.recv(4096)
+            said = Introduction("sum", ANNA).greeted(greeted, etf.decode(greeted[4:])[2])
+            door.keys.ring = Keyring(GRANTS[1:])
+            await ours.send(said)
+            assert frames(await ours.recv(4096)) == [AUTH]
+            ours.close()
+    assert door.whys == ["unknown key"]
+
+
+async def test_a_reload_that_changes_nothing_of_a_key_lets_those_in_who_wait() -> None:
+    door = Door(auth="hmac")
+    door.played.up = trio.Event()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.hear, b"", REMOTE, None, ANNA)
+        await door.played.asked.wait()
+        door.keys.ring = Keyring([*GRANTS])
+        door.played.up.set()
+    assert [allowed for _, allowed in door.played.told] == [[2, 9]]
+
+
+async def test_a_user_who_is_not_named_any_more_does_not_come_in() -> None:
+    door = Door(keys=False, users=frozenset({1000}))
+    door.played.up = trio.Event()
+    heard: list[Any] = []
+
+    async def client() -> None:
+        heard.extend(await door.hear(hello(), of_user(1, 1000)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client)
+        await door.played.asked.wait()
+        door.handshakes.configure(DaemonConfig(), frozenset({0}))
+        door.played.up.set()
+    assert heard[1:] == [AUTH]
+
+
+async def test_one_source_does_not_take_all_places_of_those_who_wait_for_an_instance() -> None:
+    door = Door(keys=False, handshake_per_source=2)
+    door.played.up = trio.Event()
+    another = of_address("192.0.2.2", 1)
+    heard: list[list[Any]] = []
+
+    async def client(peer: Peer) -> None:
+        heard.append(await door.hear(hello(), peer))
+
+    async with trio.open_nursery() as nursery:
+        for peer in (REMOTE, REMOTE, another):
+            door.played.asked = trio.Event()
+            nursery.start_soon(client, peer)
+            await door.played.asked.wait()
+        await client(REMOTE)
+        assert heard.pop()[1:] == [BUSY]
+        door.played.up.set()
+    assert [said[1][0] for said in heard] == [Atom("welcome")] * 3
+
+
+async def test_one_source_does_not_take_all_places_of_those_who_are_told_why(autojump_clock: object) -> None:
+    door = Door(keys=False, handshake_per_source=2)
+    held = []
+    async with trio.open_nursery() as nursery:
+        for peer in (REMOTE, REMOTE, REMOTE, of_address("192.0.2.2", 1)):
+            ours, theirs = trio.socket.socketpair()
+            held.append(ours)
+            nursery.start_soon(door.handshakes.serve, theirs, peer)
+            await ours.recv(4096)
+            await ours.send(b"\0\0\0\4GET ")
+            assert frames(await ours.recv(4096)) == [(Atom("refused"), Atom("bad_hello"))]
+            assert await ours.recv(4096) == b""
+        assert [await is_open(each) for each in held] == [True, True, False, True]
+    for each in held:
+        each.close()
 
 
 def test_a_user_that_cannot_be_told_is_nobody_who_was_named() -> None:
