@@ -249,7 +249,6 @@ class Handshakes:
         if ring.knows(hello.key):  # else it could be anything, a secret too
             about["key"] = hello.key
         proof = await read_frame(client, PROOF_MAX, "auth")
-        ring = self._keys.ring or ring
         admitted = ring.admit(hello.key, hello.instance, greeted, said, proof)
         self._log.info("client_authenticated", **about)
         return admitted
