@@ -16,6 +16,7 @@ from enum import Enum
 import trio
 
 from gendriverd.aftermath import Guilt, by_connection, ends_whole, last_words
+from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage
 from gendriverd.farewell import AT_ONCE, close, linger
 from gendriverd.log import Log
@@ -57,6 +58,11 @@ class Connections:
     def add(self, peer: str, client: int) -> Connection:
         """One that is about to be passed. Raises OSError when there is no descriptor left."""
         ours = socket.socket(fileno=os.dup(client))
+        try:
+            check_for_client(ours.fileno())
+        except OSError:
+            ours.close()
+            raise
         self._numbers += 1
         connection = Connection(self._numbers, peer, ours)
         self._open[self._numbers] = connection

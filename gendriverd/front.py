@@ -18,6 +18,7 @@ from logging import INFO, WARNING
 import trio
 
 from gendriverd.backoff import Backoff
+from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage, HostGone, LaunchError
 from gendriverd.etf import Atom
 from gendriverd.front_messages import FrontClient, FrontMessage, FrontReady, FrontRefused, parse_front
@@ -187,6 +188,12 @@ class FrontKeeper:
                 self._log.log(level, "tls_ready", pid=front.pid, until=self._material.until, **message._asdict())
             case FrontClient(address, names):
                 client = _client_socket(fds)
+                try:
+                    check_for_client(client.fileno())
+                except OSError as error:
+                    client.close()
+                    self._log_refused(tls_name(address), str(error.strerror))
+                    return
                 if names is not None:
                     self._log.info("tls_client", peer=tls_name(address), certificate=list(names))
                 clients.start_soon(self._serve, client, address, names)

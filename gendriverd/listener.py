@@ -20,6 +20,7 @@ from pathlib import Path
 
 import trio
 
+from gendriverd.descriptors import check_for_client
 from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.liveness import Part
 from gendriverd.log import LineBudget, Log
@@ -40,9 +41,19 @@ Serve = Callable[[trio.socket.SocketType, Peer], Awaitable[None]]
 class Listener:
     """A listening socket. `address` is where clients connect, with the real port."""
 
-    def __init__(self, sock: socket.socket, address: str, file: Path | None = None, keepalive: float = 0.0) -> None:
-        """`keepalive`: seconds until a TCP peer that is gone without a word is noticed."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        address: str,
+        file: Path | None = None,
+        keepalive: float = 0.0,
+        admit: Callable[[int], None] = check_for_client,
+    ) -> None:
+        """`keepalive`: seconds until a TCP peer that is gone without a word is noticed. `admit` raises OSError for a
+        client's descriptor that is one too many.
+        """
         sock.setblocking(False)
+        self._admit = admit
         self._keepalive = keepalive
         self.address = address
         self._socket = trio.socket.from_stdlib_socket(sock)
@@ -56,6 +67,7 @@ class Listener:
             try:
                 with trio.move_on_after(part.pause):
                     client, peer = await self._socket.accept()
+                    self._check(client)
                     _tune(client, self._keepalive)
                     nursery.start_soon(serve, client, _peer(client, peer))
                 part.beat()
@@ -66,6 +78,13 @@ class Listener:
                     part.beat()  # others must leave first, and it goes on
                 self._log_trouble(log, lines, error)
                 await trio.sleep(PAUSE)
+
+    def _check(self, client: trio.socket.SocketType) -> None:
+        try:
+            self._admit(client.fileno())
+        except OSError:
+            client.close()
+            raise
 
     def _log_trouble(self, log: Log, lines: LineBudget, error: OSError) -> None:
         if lines.allows(trio.current_time()):
@@ -159,7 +178,9 @@ def _check_exposure(host: str, address: str, *, insecure: bool) -> None:
         )
 
 
-def open_unix(address: Address, mode: int, owner: str = "") -> Listener:
+def open_unix(
+    address: Address, mode: int, owner: str = "", admit: Callable[[int], None] = check_for_client
+) -> Listener:
     """Raises ConfigError; ListenError, AddressTaken when somebody answers there."""
     path = Path(address.path)
     user, group = owner_numbers(owner)
@@ -181,7 +202,7 @@ def open_unix(address: Address, mode: int, owner: str = "") -> Listener:
         raise
     finally:
         os.umask(mask)
-    return Listener(sock, str(address), path)
+    return Listener(sock, str(address), path, admit=admit)
 
 
 def _give(path: Path, user: int, group: int, owner: str) -> None:

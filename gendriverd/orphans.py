@@ -21,7 +21,8 @@ from gendriverd.launch import NUMBER, living
 from gendriverd.log import Log
 
 PR_SET_CHILD_SUBREAPER = 36
-PAUSE = 0.05  # seconds
+PAUSE, AGAIN = 0.05, 1.0  # seconds
+GONE = (FileNotFoundError, ProcessLookupError)
 
 
 def inherit() -> bool:
@@ -34,11 +35,24 @@ async def sweep_forever(signals: AsyncIterator[int], log: Log) -> None:
     """After a SIGCHLD: what died is reaped, or it would fill the process table. The clients of a host come first."""
     async for _ in signals:
         await trio.sleep(PAUSE)
+        while not _can_sweep(log):  # noqa: ASYNC110 (nobody tells when a descriptor is free)
+            await trio.sleep(AGAIN)
+
+
+def _can_sweep(log: Log) -> bool:
+    """False: there is no descriptor left to look with, and what cannot be looked at is not to be killed."""
+    try:
         sweep(log)
+    except OSError:
+        return False
+    return True
 
 
 def sweep(log: Log) -> None:
-    """Reap orphans that are dead, kill those whose host is. Does not wait: their death is another SIGCHLD."""
+    """Reap orphans that are dead, kill those whose host is. Does not wait: their death is another SIGCHLD.
+
+    Raises OSError.
+    """
     for pid in _children():
         if pid in living or _reaped(pid):
             continue
@@ -51,7 +65,7 @@ def sweep(log: Log) -> None:
 def _children() -> Iterator[int]:
     """Of all our threads. Empty where the kernel was built without CONFIG_PROC_CHILDREN."""
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(*GONE):
             yield from map(int, (task / "children").read_text().split())
 
 
@@ -68,7 +82,7 @@ def _whose(pid: int) -> str | None:
     """
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
+    except (PermissionError, *GONE):
         with contextlib.suppress(OSError):
             return living.get(os.getsid(pid))
         return None

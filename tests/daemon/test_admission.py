@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -18,7 +19,8 @@ from gendriverd.client import Refused, connect
 from gendriverd.etf import Atom
 from running_daemon import RunningDaemon, configuration
 from test_auth import ANNA, SECRET, Files, Said
-from test_daemon import Raw, hello
+from test_daemon import Raw, hello, run
+from tls_peer import House, Peer, call
 
 OK = Atom("ok")
 BUSY = (Atom("refused"), Atom("busy"))
@@ -189,6 +191,30 @@ async def test_a_storm_of_honest_clients_is_let_in_and_none_is_penalised(daemon:
             nursery.start_soon(come_until_served)
     assert busy > 0
     assert penalties(running) == []
+
+
+def test_who_takes_all_descriptors_leaves_those_that_hosts_the_front_and_the_admin_socket_need(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    house = House(tmp_path / "certificates")
+    running = daemon(
+        ECHO, settings={"handshake_timeout": "10m"}, tls=house.settings(), under=["prlimit", "--nofile=120:120"]
+    )
+    running.wait_event("tls_ready")
+    with Peer(running.tls_url, house.trust()) as there, ExitStack() as stack:
+        there.welcomed("echo")
+        for _ in range(200):
+            stack.enter_context(Raw(running.tcp_url))
+        running.wait_event("accept_failed")
+        with Peer(running.tls_url, house.trust()) as peer:
+            assert peer.hear() is None  # it is closed as the others are
+        assert run("status", "--admin", running.admin).returncode == 0
+        there.say(call(1, 1, b"still here"))
+        assert there.hear()[0] == "reply"
+        os.kill(running.host_pid("echo"), signal.SIGKILL)
+        running.wait_event("instance_ready", generation=2)
+    assert served(running.tcp_url)
+    assert not [event for event in running.events if event["event"] in {"tls_front_backoff", "host_not_started"}]
 
 
 def test_loopback_is_not_penalised_by_default(daemon: Daemon) -> None:

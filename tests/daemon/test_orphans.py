@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
+from gendriverd import orphans
 from gendriverd.client import SyncClient, connect
 from gendriverd.etf import Atom
+from gendriverd.log import get_log
 from running_daemon import RunningDaemon, descendants, stat_of
 
 OK = Atom("ok")
@@ -83,3 +88,39 @@ def test_when_the_daemon_is_killed_its_hosts_and_theirs_leave_by_themselves(daem
         running.kill_daemon()
         for each in held:
             await_end(each)
+
+
+async def test_where_no_descriptor_is_left_to_look_with_it_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    send, receive = trio.open_memory_channel[int](1)
+    tried: list[float] = []
+
+    def children() -> list[int]:
+        tried.append(trio.current_time())
+        if len(tried) < 3:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return []
+
+    monkeypatch.setattr(orphans, "_children", children)
+    await send.send(signal.SIGCHLD)
+    send.close()
+    with receive:
+        await orphans.sweep_forever(receive, get_log())
+    assert len(tried) == 3
+
+
+def test_what_cannot_be_looked_at_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as helper:
+        try:
+            monkeypatch.setattr(orphans, "_children", lambda: [helper.pid])
+            monkeypatch.setattr(Path, "read_bytes", no_descriptor)
+            with pytest.raises(OSError, match="Too many"):
+                orphans.sweep(get_log())
+            assert helper.poll() is None
+        finally:
+            helper.kill()
+
+
+def no_descriptor(_: Path) -> bytes:
+    raise OSError(errno.EMFILE, "Too many open files")

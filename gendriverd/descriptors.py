@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+"""Descriptors that no client gets: for hosts that start, the admin socket, and what the front hands over. No state.
+
+The kernel gives out the lowest free number first, so that a high one says how few are left.
+"""
+
+from __future__ import annotations
+
+import errno
+import resource
+
+RESERVE = 64  # where so many are a quarter of all at most
+
+
+def check_for_client(fd: int) -> None:
+    """Whether a client may keep it. Raises OSError, as the kernel does when there is none at all."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and fd >= limit - min(RESERVE, limit // 4):
+        raise OSError(errno.EMFILE, f"of {limit} descriptors the last are kept for hosts and the admin socket")
