@@ -8,6 +8,7 @@ key or a certificate opens is a Grant.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ SERVER = b"gendriverd 1 server\0"
 NONCE = 32  # bytes
 SECRET_MIN, SECRET_MAX = 32, 1024
 NAME_MAX = 64  # bytes
+BLOCK = 64  # bytes, of SHA-256
 PROOF_MAX = 64  # bytes of a proof, without its length
 LIMITS = etf.Limits(depth=2, terms=8, bignum=8)
 
@@ -33,12 +35,17 @@ class Key:
 
     name: str
     secret: bytes = field(repr=False)
+    block: bytes = field(
+        init=False, repr=False, compare=False
+    )  # what HMAC makes of a long one first: so all cost the same
 
     def __post_init__(self) -> None:
         if not 0 < len(self.name.encode()) <= NAME_MAX:
             raise ValueError(f"a key's name is a text of 1 to {NAME_MAX} bytes")
         if not SECRET_MIN <= len(self.secret) <= SECRET_MAX:
             raise ValueError(f"a key is {SECRET_MIN} to {SECRET_MAX} bytes")
+        block = self.secret if len(self.secret) <= BLOCK else hashlib.sha256(self.secret).digest()
+        object.__setattr__(self, "block", block)
 
 
 def client_mac(secret: bytes, greeting: bytes, hello: bytes) -> bytes:
@@ -171,7 +178,7 @@ class Keyring:
         """The one that `mac` is of. As many codes are made for every name, and all of them whichever is right."""
         right: Key | None = None
         for key in (*keys, *(self._nobodys for _ in range(self._tries - len(keys)))):
-            if hmac.compare_digest(client_mac(key.secret, greeting, hello), mac) and key is not self._nobodys:
+            if hmac.compare_digest(client_mac(key.block, greeting, hello), mac) and key is not self._nobodys:
                 right = key
         return right
 

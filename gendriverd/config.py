@@ -216,6 +216,9 @@ def _about_certificates(config: Config) -> Iterator[tuple[KeyPath, str]]:
     for name, key in config.keys.items():
         if not key.file and not key.certificates:
             yield ("keys", name), f"[keys.{name}] needs a setting 'file', or 'certificates'"
+        if key.certificates and config.tls.clients == "none":
+            problem = 'certificates are asked of nobody: [tls] clients = "optional" or "required" does, with client_ca'
+            yield ("keys", name, "certificates"), f"[keys.{name}] {problem}"
         for certificate in key.certificates:
             owner = owners.setdefault(certificate, name)
             if owner != name:

@@ -59,7 +59,10 @@ def configure(level: str, log_format: str, stream: TextIO | None = None, writer:
     console = log_format == "console" or (log_format == "auto" and terminal)
     if writer is not None:
         writer.console = console
-    render: Any = structlog.dev.ConsoleRenderer(colors=colours) if console else structlog.processors.JSONRenderer()
+    plain = structlog.dev.plain_traceback  # another, where it is installed, would show what variables hold
+    render: Any = structlog.processors.JSONRenderer()
+    if console:
+        render = structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=plain)
     last: list[Any] = [prioritize] if writer is not None and writer.journal else []
     structlog.configure(
         processors=[

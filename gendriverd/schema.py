@@ -19,6 +19,7 @@ DEFAULT_ADMIN = "/run/gendriverd/admin.sock"
 PATHS_MAX = 8 * 1024  # bytes of the paths that one list of a sandbox holds
 SECRETS_MAX = 8  # of one key: each costs every proof a code
 CERTIFICATES_MAX = 64  # of one key
+CERTIFICATE_MAX = 255  # bytes of a name: a longer one is not told of a certificate
 SETTINGS_MAX = 32 * 1024  # bytes of one driver's settings: they travel in one message
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -85,8 +86,10 @@ def _sha256(text: str) -> str:
 
 
 def _a_name(text: str) -> str:
-    if not 0 < len(text) <= 256 or "\0" in text:
-        raise ValueError(f"must be a certificate's name of 1 to 256 characters, not {text!r:.80}")
+    kind = next((kind for kind in ("CN=", "DNS:", "URI:") if text.startswith(kind)), None)
+    if kind is None or text == kind or len(text.encode()) > CERTIFICATE_MAX or not text.isprintable():
+        most = f"of {CERTIFICATE_MAX} bytes at most"
+        raise ValueError(f'must be names {most} such as "CN=anna", "DNS:app.example" or "URI:..", not {text!r:.80}')
     return text
 
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,28 @@ def test_an_exception_is_logged_with_its_traceback_in_one_line() -> None:
     except ValueError:
         get_log().exception("broken")
     assert "ValueError: it" in json.loads(out.getvalue())["exception"]
+
+
+WITH_RICH = """import sys
+import pip._vendor.rich.console, pip._vendor.rich.traceback
+sys.modules.update({name.removeprefix("pip._vendor."): module for name, module in list(sys.modules.items())})
+from gendriverd.log import configure, get_log
+def broken(key):
+    raise ValueError("it")
+configure("info", sys.argv[1], sys.stdout)
+try:
+    broken("hunter" + "2")
+except ValueError:
+    get_log().exception("broken")
+"""
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_shows_no_variables_whatever_is_installed(log_format: str) -> None:
+    command = [sys.executable, "-c", WITH_RICH, log_format]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "ValueError" in said
+    assert "hunter2" not in said
 
 
 def test_a_budget_allows_a_burst_then_a_rate_and_counts_what_it_drops() -> None:

@@ -80,7 +80,7 @@ def test_the_log_is_told_once_a_host() -> None:
 def test_what_a_table_of_keys_means(tmp_path: Path, settings: str, on_sum: object, on_echo: object) -> None:
     path = tmp_path / "c.toml"
     drivers = "".join(f"[instances.{name}]\ndriver = '{name}.so'\n" for name in ("sum", "echo"))
-    path.write_text(f"[daemon]\nauth = 'hmac'\n{drivers}[keys.a]\ncertificates = ['a']\n{settings}\n")
+    path.write_text(f"[daemon]\nauth = 'hmac'\n{drivers}[keys.a]\nfile = 'a.key'\n{settings}\n")
     grant = grant_of("a", load(path).keys["a"], ())
     for instance, said in (("sum", on_sum), ("echo", on_echo)):
         assert grant.opens(instance) == (said != "closed")
