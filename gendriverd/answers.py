@@ -17,14 +17,16 @@ from gendriverd.log import clean_text
 from gendriverd.reload import Reloads
 from gendriverd.reports import commands
 from gendriverd.supervisor import Outcome, Supervisor
+from gendriverd.tls import Tls
 
 PROBLEMS_MAX = 100  # of a configuration; more are counted
 
 
 class Answers:
-    def __init__(self, reloads: Reloads, supervisor: Supervisor) -> None:
+    def __init__(self, reloads: Reloads, supervisor: Supervisor, tls: Tls) -> None:
         self._reloads = reloads
         self._supervisor = supervisor
+        self._tls = tls
         self._began = time.monotonic()
         self.actions: Mapping[str, Action] = MappingProxyType(
             {
@@ -57,14 +59,15 @@ class Answers:
         about = {"version": __version__, "pid": os.getpid(), "uptime": round(time.monotonic() - self._began, 3)}
         instances = sorted(self._supervisor.instances.items())
         if only is None:
-            return {"daemon": about, "instances": {name: self._instance(each) for name, each in instances}}
+            told = {name: self._instance(each) for name, each in instances}
+            return {"daemon": about, "tls": self._tls.about(), "instances": told}
         if only not in self._supervisor.instances:
             known = ", ".join(name for name, _ in instances) or "none"
             return {"error": clean_text(f"there is no instance {only!r:.80}; the instances are: {known}")}
         instance = self._supervisor.instances[only]
         names = instance.ready.commands if instance.ready is not None else {}
-        told = self._instance(instance) | {"commands": commands(await instance.statistics(), names)}
-        return {"daemon": about, "instances": {only: told}}
+        one = self._instance(instance) | {"commands": commands(await instance.statistics(), names)}
+        return {"daemon": about, "instances": {only: one}}
 
     def _instance(self, instance: Instance) -> dict[str, object]:
         return {

@@ -118,12 +118,22 @@ def _said(outcome: dict[str, Any]) -> str:
 def _told(answer: Answer) -> Iterator[str]:
     daemon = answer["daemon"]
     yield f"gendriverd {daemon['version']}, pid {daemon['pid']}, up {_duration(daemon['uptime'])}"
+    if tls := answer.get("tls"):
+        yield _told_of_tls(tls)
     rows = [COLUMNS, *(_row(name, each) for name, each in answer["instances"].items())]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for each in answer["instances"].values():
         yield from command_lines(each.get("commands") or [])
+
+
+def _told_of_tls(tls: dict[str, Any]) -> str:
+    pid = "" if tls["pid"] is None else f", pid {tls['pid']}"
+    whose = ", ".join(tls["certificate"]) or "without names"
+    return (
+        f"TLS {tls['state']}{pid}, {tls['handed_over']} clients handed over; certificate {whose}, until {tls['until']}"
+    )
 
 
 def _row(name: str, about: dict[str, Any]) -> Sequence[str]:

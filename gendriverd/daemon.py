@@ -62,7 +62,7 @@ class Daemon:
         self._reloads = Reloads(
             config, path, load, keys, self._tls, self._handshakes, self._supervisor, self._notifier, log
         )
-        self._admin = Admin(Answers(self._reloads, self._supervisor).actions, log)
+        self._admin = Admin(Answers(self._reloads, self._supervisor, self._tls).actions, log)
 
     async def run(self) -> None:
         """Returns when it was told to stop and has. Raises ListenError."""

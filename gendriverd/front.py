@@ -33,6 +33,7 @@ LEAVE = 5.0  # seconds for the last words to its clients when the daemon ends
 LAST_WORDS = 2.0  # seconds in which what it said before its death is read
 SEND_TIMEOUT = 5.0
 LINE_MAX = 2048  # bytes of one printed line
+NAMES_SHOWN = 8  # of our certificate
 
 Serve = Callable[[trio.socket.SocketType, Address, tuple[str, ...] | None], Awaitable[None]]
 
@@ -57,6 +58,7 @@ class FrontKeeper:
         self._front: Host | None = None
         self._ready_at: float | None = None
         self._charge: str | None = None  # why it is killed
+        self._handed_over = 0  # clients, by this one
         self._draining = trio.Event()
         self._stopping = False
         self._ended = trio.Event()
@@ -112,6 +114,17 @@ class FrontKeeper:
             return
         front.kill()
 
+    def about(self) -> dict[str, object]:
+        """For `gendriverd status`."""
+        state = "running" if self._ready_at is not None and self._front is not None else "starting"
+        return {
+            "state": state,
+            "pid": None if self._front is None else self._front.pid,
+            "certificate": list(self._material.names[:NAMES_SHOWN]),
+            "until": self._material.until,
+            "handed_over": self._handed_over,
+        }
+
     async def _one_front(self, clients: trio.Nursery) -> tuple[str, float]:
         """From start to reaping: why it ended, and for how many seconds it was ready."""
         try:
@@ -131,6 +144,7 @@ class FrontKeeper:
 
     def _start(self) -> Host:
         self._ready_at = self._charge = None
+        self._handed_over = 0
         front = self._launch()
         try:
             with self._material.files() as fds:
@@ -196,6 +210,7 @@ class FrontKeeper:
                     return
                 if names is not None:
                     self._log.info("tls_client", peer=tls_name(address), certificate=list(names))
+                self._handed_over += 1
                 clients.start_soon(self._serve, client, address, names)
             case FrontRefused(address, why):
                 self._log_refused(tls_name(address), why)

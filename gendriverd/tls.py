@@ -45,6 +45,10 @@ class Tls:
             for listener in listeners:
                 self._log.info("listening", address=listener.address)
 
+    def about(self) -> dict[str, object] | None:
+        """For `gendriverd status`; None: there is no TLS here."""
+        return None if self._front is None else self._front.about()
+
     async def renew(self, material: Material | None) -> None:
         """For new clients; without a certificate the old one stays in use until the next start."""
         if material is not None:

@@ -7,7 +7,8 @@ No session is resumed: each connection proves anew who it is, against the author
 from __future__ import annotations
 
 import ssl
-from typing import Literal, NoReturn
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
 
 Clients = Literal["none", "optional", "required"]  # their certificates
 VERIFY: dict[Clients, ssl.VerifyMode] = {
@@ -31,6 +32,13 @@ def make_context(certificate: str, key: str, ca: str | None, clients: Clients) -
     if ca is not None:
         context.load_verify_locations(cafile=ca)
     return context
+
+
+def names_of(certificate: Mapping[str, Any]) -> list[str]:
+    """Of what getpeercert says: CN=.., DNS:.., URI:.."""
+    subject = [f"CN={value}" for part in certificate.get("subject", ()) for key, value in part if key == "commonName"]
+    others = certificate.get("subjectAltName", ())
+    return subject + [f"{kind}:{value}" for kind, value in others if kind in {"DNS", "URI"}]
 
 
 def of_descriptor(fd: int) -> str:

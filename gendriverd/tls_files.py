@@ -12,14 +12,15 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from gendriverd.errors import ConfigError
 from gendriverd.etf import Atom, Term
 from gendriverd.key_file import find, read_file
 from gendriverd.schema import TlsConfig
-from gendriverd.tls_context import EncryptedKeyError, make_context, of_descriptor
+from gendriverd.tls_context import EncryptedKeyError, make_context, names_of, of_descriptor
 
 FILE_MAX = 1024 * 1024  # bytes
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -28,13 +29,16 @@ LEAF = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", r
 
 @dataclass(frozen=True)
 class Material:
-    """What the front needs to serve new clients. `until`: the last moment of the certificate, as OpenSSL writes it."""
+    """What the front needs to serve new clients. `until`: the last moment of the certificate, as OpenSSL writes it;
+    `names`: of the certificate.
+    """
 
     certificate: bytes
     key: bytes
     ca: bytes | None
     config: TlsConfig
     until: str = ""
+    names: tuple[str, ...] = ()
 
     def about(self) -> dict[Term, Term]:
         """The map of {start, N, Map} and {renew, Map}: docs/front-channel.md."""
@@ -96,10 +100,10 @@ def _tried(material: Material, places: Mapping[str, Path]) -> Material:
         raise ConfigError([f"[tls] certificate: file {places['certificate']}: holds no certificate in PEM"]) from None
     server = _server(material, places)
     try:
-        until = _shake(client, server)
+        about = _shake(client, server)
     except ssl.SSLCertVerificationError as error:
         raise ConfigError([f"[tls] certificate: file {places['certificate']}: {error.verify_message}"]) from None
-    return Material(material.certificate, material.key, material.ca, material.config, until)
+    return replace(material, until=str(about.get("notAfter", "")), names=tuple(names_of(about)))
 
 
 def _server(material: Material, places: Mapping[str, Path]) -> ssl.SSLContext:
@@ -124,8 +128,8 @@ def _server(material: Material, places: Mapping[str, Path]) -> ssl.SSLContext:
     return server
 
 
-def _shake(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
-    """Until when the server's certificate is good. Raises SSLCertVerificationError."""
+def _shake(client: ssl.SSLContext, server: ssl.SSLContext) -> dict[str, Any]:
+    """What the server's certificate says. Raises SSLCertVerificationError."""
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, server_side=True)
     for end in (ends[0], ends[1], ends[0]):
@@ -133,8 +137,7 @@ def _shake(client: ssl.SSLContext, server: ssl.SSLContext) -> str:
             end.do_handshake()
         except ssl.SSLWantReadError:
             continue
-    about = ends[0].getpeercert() or {}
-    return str(about.get("notAfter", ""))
+    return ends[0].getpeercert() or {}
 
 
 def _words(error: ssl.SSLError) -> str:

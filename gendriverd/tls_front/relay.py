@@ -15,6 +15,7 @@ from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any, Protocol
 
 from gendriverd.sources import of_address
+from gendriverd.tls_context import names_of
 from gendriverd.tls_front.loop import Loop
 from gendriverd.tls_front.side import Side
 
@@ -74,9 +75,7 @@ class Relay:
             return []
         if not found:
             return None
-        names = [f"CN={value}" for part in found.get("subject", ()) for key, value in part if key == "commonName"]
-        names += [f"{kind}:{value}" for kind, value in found.get("subjectAltName", ()) if kind in {"DNS", "URI"}]
-        return [name for name in names if name.isprintable() and len(name.encode()) <= NAME_MAX][:NAMES_MAX]
+        return [name for name in names_of(found) if name.isprintable() and len(name.encode()) <= NAME_MAX][:NAMES_MAX]
 
     def begin(self, host: socket.socket) -> None:
         """Relay to this end of a socketpair, which is the relay's from now on."""

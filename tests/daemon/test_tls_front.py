@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ import pytest
 
 from certificates import Authority
 from gendriverd import etf
+from gendriverd.cli import main
 from gendriverd.client import connect, open_client
 from gendriverd.etf import Atom
 from running_daemon import RunningDaemon, configuration, open_files
@@ -383,6 +385,25 @@ def test_a_certificate_that_will_not_do_is_one_sentence_and_ends_with_78(
     assert done.stderr == (
         f"gendriverd: [tls] key: file {house.own.key}: its mode is 0644, so others have a hand in it: chmod 600\n"
     )
+
+
+def test_status_says_who_ends_tls_and_until_when_its_certificate_is_good(
+    daemon: Start, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, tls=house.settings())
+    ready = running.wait_event("tls_ready")
+    assert echoes(running, house)
+    assert main(["status", "--admin", running.admin]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    certificate = f"certificate CN=localhost, DNS:localhost, until {ready['until']}"
+    assert line == f"TLS running, pid {ready['pid']}, 1 clients handed over; {certificate}"
+    renewed = house.authority.issue("renewed", hosts=["localhost"])
+    house.own.certificate.write_bytes(renewed.certificate.read_bytes())
+    house.own.key.write_bytes(renewed.key.read_bytes())
+    os.kill(running.pid, signal.SIGHUP)
+    running.wait_event("reloaded")
+    assert main(["status", "--admin", running.admin, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tls"]["certificate"] == ["CN=renewed", "DNS:localhost"]
 
 
 def test_gendriverd_call_speaks_tls(daemon: Start, house: House) -> None:
