@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import socket
 import struct
+import termios
 
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 # By machine: the column of its numbers below, and how the kernel calls it (AUDIT_ARCH_*).
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 ALLOWED: dict[str, tuple[int, int | None]] = {
     "read": (0, 63), "write": (1, 64), "writev": (20, 66), "close": (3, 57), "lseek": (8, 62), "fstat": (5, 80),
-    "newfstatat": (262, 79), "openat": (257, 56), "ioctl": (16, 29), "fcntl": (72, 25), "dup": (32, 23),
+    "newfstatat": (262, 79), "openat": (257, 56), "dup": (32, 23),
     "brk": (12, 214), "mmap": (9, 222), "munmap": (11, 215), "mremap": (25, 216), "mprotect": (10, 226),
     "madvise": (28, 233), "futex": (202, 98), "getpid": (39, 172), "gettid": (186, 178), "getuid": (102, 174),
     "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177), "getrandom": (318, 278),
@@ -29,8 +32,21 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132), "sysinfo": (99, 179),
     "uname": (63, 160), "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
-SOCKETPAIR = (53, 199)
-SOCK_STREAM = 1
+# Those that are looked into: their numbers, the bits of the second argument that count, and what these may be. Of fcntl
+# and ioctl without those that have a signal sent to another process when a socket has something to read.
+ASKED: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
+    "socketpair": ((53, 199), 0xF, (socket.SOCK_STREAM,)),
+    "fcntl": (
+        (72, 25),
+        0xFFFFFFFF,
+        (fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC),
+    ),
+    "ioctl": (
+        (16, 29),
+        0xFFFFFFFF,
+        (termios.TCGETS, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX),
+    ),
+}
 # Of struct seccomp_data: where number, architecture, and the lower half of the second argument lie.
 NUMBER, ARCHITECTURE, SECOND = 0, 4, 24
 LOAD, AND, RETURN = 0x20, 0x54, 0x06
@@ -57,17 +73,18 @@ def forbid_others(libc: ctypes.CDLL) -> bool:
 def program(column: int, architecture: int) -> bytes:
     """In the language of BPF: jumps count the instructions that they leave out."""
     numbers = [found for each in ALLOWED.values() if (found := each[column]) is not None]
+    asked = [(calls[column], mask, values) for calls, mask, values in ASKED.values()]
+    size = 4 + len(numbers) + sum(4 + len(values) for _, _, values in asked) + 2
     lines = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, architecture),
         (RETURN, 0, 0, REFUSE),
         (LOAD, 0, 0, NUMBER),
-        *((JUMP_EQUAL, len(numbers) + 4 - place, 0, number) for place, number in enumerate(numbers)),
-        (JUMP_EQUAL, 0, 3, SOCKETPAIR[column]),
-        (LOAD, 0, 0, SECOND),
-        (AND, 0, 0, 0xF),
-        (JUMP_EQUAL, 1, 0, SOCK_STREAM),
-        (RETURN, 0, 0, REFUSE),
-        (RETURN, 0, 0, ALLOW),
+        *((JUMP_EQUAL, size - 6 - place, 0, number) for place, number in enumerate(numbers)),
     ]
+    for number, mask, values in asked:
+        lines += [(JUMP_EQUAL, 0, 3 + len(values), number), (LOAD, 0, 0, SECOND), (AND, 0, 0, mask)]
+        lines += [(JUMP_EQUAL, size - 2 - len(lines) - place, 0, value) for place, value in enumerate(values)]
+        lines += [(RETURN, 0, 0, REFUSE)]
+    lines += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]
     return b"".join(struct.pack("=HBBI", *line) for line in lines)

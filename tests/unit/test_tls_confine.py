@@ -19,7 +19,7 @@ from gendriverd.tls_files import read_material
 FILES = {"open a file", "list a directory", "make a file", "open the daemon's memory"}  # Landlock's alone to forbid
 # Says of each attempt whether it has failed. The parent's memory is what the daemon's would be.
 TRY = """
-import ctypes, json, os, socket, sys
+import ctypes, fcntl, json, os, socket, struct, sys
 from gendriverd.tls_context import make_context, of_descriptor
 from gendriverd.tls_front.confine import confine
 certificate, key, memory, confined = map(int, sys.argv[1:])
@@ -43,15 +43,19 @@ attempts = {
     "trace the daemon": lambda: must(libc.ptrace(0x4206, parent, None, None)),
     "signal the daemon": lambda: os.kill(parent, 0),
     "take a descriptor of the daemon": lambda: must(libc.syscall(438, held_daemon, 0, 0)),
+    "have the daemon signalled": lambda: fcntl.fcntl(held[0], fcntl.F_SETOWN, parent),
+    "choose the signal": lambda: fcntl.fcntl(held[0], fcntl.F_SETSIG, 15),
+    "have it signalled by an older call": lambda: fcntl.ioctl(held[0], 0x8901, struct.pack("i", parent)),
     "run a program": lambda: os.execv("/bin/true", ["true"]),
     "fork": lambda: os._exit(0) if os.fork() == 0 else None,
     "make a TCP socket": lambda: socket.socket(),
     "make a unix socket": lambda: socket.socket(socket.AF_UNIX),
     "make a pair that can be connected elsewhere": lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM),
 }
-held = (0, 0)
+held = socket.socketpair()
+by = (0, 0)
 if confined:
-    held = confine()
+    by = confine()
 else:
     for what in ("trace the daemon", "run a program", "fork"):
         del attempts[what]
@@ -65,7 +69,7 @@ for what, attempt in attempts.items():
 make_context(of_descriptor(certificate), of_descriptor(key), None, "none")
 pair = socket.socketpair()
 pair[0].send(b"x")
-print(json.dumps({"held": held, "refused": refused}))
+print(json.dumps({"held": by, "refused": refused}))
 """
 
 
@@ -93,7 +97,7 @@ def attempt(directory: Path, *, confined: bool) -> Tried:
 def test_every_way_out_is_refused_and_what_it_serves_with_is_left(tmp_path: Path) -> None:
     tried = attempt(tmp_path, confined=True)
     assert tried.seccomp
-    assert len(tried.refused) == 13
+    assert len(tried.refused) == 16
     open_ones = {what for what, refused in tried.refused.items() if not refused}
     assert open_ones <= (set() if tried.landlock else FILES)
 
