@@ -61,6 +61,18 @@ def test_a_certificate_of_no_key_opens_nothing(running: RunningDaemon, house: Ho
     assert running.wait_event("client_refused")["why"] == "a certificate of no key"
 
 
+@pytest.mark.parametrize(
+    "uri", ["spiffe://example/anna\0.evil", "spiffe://example/anna\n", "spiffe://example/anna" + "x" * 60_000]
+)
+def test_a_name_that_only_looks_like_a_keys_opens_nothing(running: RunningDaemon, house: House, uri: str) -> None:
+    """An authority signs what it is asked to: what cannot be printed, or is too long, is no name."""
+    odd = house.authority.issue("odd", uris=[uri])
+    with pytest.raises(Refused, match="auth"):
+        connect(running.tls_url, "echo", tls=house.trust(odd))
+    assert running.wait_event("tls_client")["certificate"] == ["CN=odd"]
+    assert len([event for event in running.events if event["event"] == "tls_front_started"]) == 1
+
+
 def test_who_shows_none_proves_a_key(running: RunningDaemon, house: House) -> None:
     with connect(running.tls_url, "sum", tls=house.trust(), key=("otto", b"o" * 32)) as client:
         assert client.call("sum", [1, 2]) == (OK, 3.0)
