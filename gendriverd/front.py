@@ -9,6 +9,7 @@ meanwhile waits in them for the next one.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import socket
@@ -21,7 +22,7 @@ from gendriverd.backoff import Backoff
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage, HostGone, LaunchError
 from gendriverd.etf import Atom
-from gendriverd.front_messages import FrontClient, FrontMessage, FrontReady, FrontRefused, parse_front
+from gendriverd.front_messages import FrontClient, FrontMessage, FrontPong, FrontReady, FrontRefused, parse_front
 from gendriverd.launch import Exit, Host, launch_front
 from gendriverd.listener import Listener, tls_name
 from gendriverd.log import LineBudget, Log, clean_text
@@ -29,6 +30,7 @@ from gendriverd.quantities import Address
 from gendriverd.tls_files import Material
 
 START_TIMEOUT = 10.0  # seconds until ready
+HEARTBEAT = 30.0  # seconds for a sign of its loop; it is asked twice as often
 LEAVE = 5.0  # seconds for the last words to its clients when the daemon ends
 LAST_WORDS = 2.0  # seconds in which what it said before its death is read
 SEND_TIMEOUT = 5.0
@@ -58,6 +60,7 @@ class FrontKeeper:
         self._front: Host | None = None
         self._ready_at: float | None = None
         self._charge: str | None = None  # why it is killed
+        self._beat = trio.Event()
         self._handed_over = 0  # clients, by this one
         self._draining = trio.Event()
         self._stopping = False
@@ -165,6 +168,7 @@ class FrontKeeper:
             nursery.start_soon(self._read_channel, front, clients, heard)
             nursery.start_soon(self._read_output, front)
             nursery.start_soon(self._limit_start, front)
+            nursery.start_soon(self._heartbeat, front)
             end = await front.wait()
             with trio.move_on_after(LAST_WORDS):
                 await heard.wait()
@@ -175,6 +179,21 @@ class FrontKeeper:
         await trio.sleep(START_TIMEOUT)
         if self._ready_at is None:
             self._kill(front, f"not ready after {START_TIMEOUT:g} s")
+
+    async def _heartbeat(self, front: Host) -> None:
+        for number in itertools.count(1):
+            await trio.sleep(HEARTBEAT / 2)
+            self._beat = trio.Event()
+            with trio.move_on_after(HEARTBEAT) as scope:
+                try:
+                    await front.channel.send(Atom("ping"), number)
+                except HostGone:
+                    return
+                await self._beat.wait()
+                self._log.debug("tls_front_heartbeat", pid=front.pid)
+            if scope.cancelled_caught:
+                self._kill(front, f"its loop did not answer for {HEARTBEAT:g} s")
+                return
 
     async def _read_channel(self, front: Host, clients: trio.Nursery, heard: trio.Event) -> None:
         try:
@@ -212,6 +231,8 @@ class FrontKeeper:
                     self._log.info("tls_client", peer=tls_name(address), certificate=list(names))
                 self._handed_over += 1
                 clients.start_soon(self._serve, client, address, names)
+            case FrontPong():
+                self._beat.set()
             case FrontRefused(address, why):
                 self._log_refused(tls_name(address), why)
 

@@ -152,6 +152,8 @@ class Front:
                 self._renew(about, fds)
             case (tag,) if tag == Atom("drain"):
                 self._stop_accepting()
+            case (tag, int() as number) if tag == Atom("ping"):
+                self._mouth.say(Atom("pong"), number)
             case _:
                 self._stop_accepting()
                 self._last.start(self)

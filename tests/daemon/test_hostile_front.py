@@ -55,16 +55,16 @@ class Events:
 
 
 class Keeping:
-    """A keeper whose first front misbehaves, and whose second is the real one."""
+    """A keeper whose first front misbehaves, if it is told how, and whose next is the real one."""
 
-    def __init__(self, house: House, how: str, port: int) -> None:
+    def __init__(self, house: House, how: str | None, port: int) -> None:
         self.events = Events()
         self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
         config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
         material = read_material(config, Path(), {})
         assert material is not None
         self.listeners = open_tls(config, [])
-        self._how = [how]
+        self._how = [] if how is None else [how]
         log = cast(Log, self.events)
         self.keeper = FrontKeeper(material, self.listeners, self._serve, log, self._launch)
 
@@ -82,7 +82,7 @@ class Keeping:
 
 
 @asynccontextmanager
-async def keeping(house: House, how: str, port: int) -> AsyncIterator[Keeping]:
+async def keeping(house: House, how: str | None, port: int) -> AsyncIterator[Keeping]:
     kept = Keeping(house, how, port)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kept.keeper.run, nursery)
@@ -113,6 +113,7 @@ def house(tmp_path: Path) -> House:
         ("ready_twice", "said what is no message: ready, a second time"),
         ("close_channel", "closed its channel"),
         ("silent", "not ready after 0.2 s"),
+        ("deaf", "its loop did not answer for 0.3 s"),
         ("flood", "exit code 3"),
         ("shut_listener", "exit code 3"),
     ],
@@ -122,6 +123,8 @@ async def test_it_is_put_down_and_the_next_one_serves(
 ) -> None:
     if how == "silent":
         monkeypatch.setattr(front_module, "START_TIMEOUT", 0.2)
+    if how == "deaf":
+        monkeypatch.setattr(front_module, "HEARTBEAT", 0.3)
     before = len(open_files(os.getpid()))
     async with keeping(house, how, free_tcp_port) as kept:
         backoff = await kept.events.wait("tls_front_backoff")
@@ -133,6 +136,16 @@ async def test_it_is_put_down_and_the_next_one_serves(
         assert [names for _, names in kept.clients] == [None]
     assert len(kept.events.of("tls_refused")) <= 250
     assert len(open_files(os.getpid())) <= before
+
+
+async def test_a_front_that_answers_is_left_alone(
+    house: House, free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_module, "HEARTBEAT", 1.0)
+    async with keeping(house, None, free_tcp_port) as kept:
+        await kept.events.wait("tls_front_heartbeat", 3)
+        monkeypatch.undo()
+    assert len(kept.events.of("tls_front_started")) == 1
 
 
 def hello(url: str, house: House) -> bytes:
