@@ -60,8 +60,13 @@ class Side:
 
     def close(self) -> None:
         self._loop.close(self.sock)
+        self._heard = _nobody  # whom it told had it, too: a circle would keep both until garbage is collected
 
     def _on_events(self, events: int) -> None:
         if events & EPOLLHUP:
             self.hung_up = True
         self._heard(self, events)
+
+
+def _nobody(_side: Side, _events: int) -> None:
+    """It is closed."""

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import errno
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +119,20 @@ def test_a_socket_that_cannot_accept_is_left_alone_for_a_while(full: Door, capsy
     full.listener.shutdown(socket.SHUT_RDWR)
     full.turn()
     assert capsys.readouterr().err == "cannot accept: Invalid argument\n"
+
+
+def test_who_has_left_is_forgotten_at_once_and_not_when_garbage_is_collected(full: Door) -> None:
+    """What OpenSSL keeps of it is much, and the collector does not see how much."""
+    client = full.come(ANOTHER)
+    client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    full.turn()
+    full.come(GREEDY)
+    kept = [weakref.ref(relay._tls) for relay in full.front._relays]
+    gc.disable()
+    try:
+        for each in full.clients:
+            each.close()
+        full.turn()
+        assert [ref() for ref in kept] == [None, None]
+    finally:
+        gc.enable()
