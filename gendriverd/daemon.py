@@ -16,6 +16,7 @@ import trio
 from gendriverd import __version__, orphans
 from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
+from gendriverd.descriptors import take_all
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.listener import Listener, Serve, open_listeners, tls_name
@@ -75,6 +76,7 @@ class Daemon:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, no host's end could be told
         orphans.inherit()
+        take_all()
         with trio.open_signal_receiver(*STOPPING) as signals, trio.open_signal_receiver(signal.SIGCHLD) as children:
             listeners = open_listeners(self._config.daemon, self._passed)
             admin: list[Listener] = []

@@ -1,15 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Descriptors that no client gets: for hosts that start, the admin socket, and what the front hands over. No state.
+"""How many descriptors there are, and those that no client gets: for hosts that start, the admin socket, the front.
 
 The kernel gives out the lowest free number first, so that a high one says how few are left.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import resource
 
 RESERVE = 64  # where so many are a quarter of all at most
+
+
+def take_all() -> None:
+    """Those that the hard limit allows: the soft one is for programs that use select(2). Hosts set their own."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a kernel that does not take what it gave
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def check_for_client(fd: int) -> None:

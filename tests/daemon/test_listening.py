@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
@@ -335,3 +336,11 @@ def test_a_host_inherits_no_listening_socket(daemon: Start) -> None:
         return {target for target in open_files(pid).values() if target.startswith("socket:")}
 
     assert not sockets(running.pid) & sockets(running.host_pid("echo"))
+
+
+@pytest.mark.usefixtures("host_path")
+def test_the_daemon_takes_the_descriptors_that_it_may_have(daemon: Daemon) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, under=["prlimit", "--nofile=100:3000"])
+    found = {pid: Path(f"/proc/{pid}/limits").read_text() for pid in (running.pid, running.host_pid("echo"))}
+    assert re.search(r"Max open files +3000 +3000 ", found[running.pid])
+    assert re.search(r"Max open files +2048 +2048 ", found[running.host_pid("echo")])
