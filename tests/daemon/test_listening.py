@@ -339,7 +339,7 @@ def test_a_host_inherits_no_listening_socket(daemon: Start) -> None:
 
 
 @pytest.mark.usefixtures("host_path")
-def test_the_daemon_takes_the_descriptors_that_it_may_have(daemon: Daemon) -> None:
+def test_the_daemon_takes_the_descriptors_that_it_may_have(daemon: Start) -> None:
     running = daemon({"echo": {"driver": "echo.so"}}, under=["prlimit", "--nofile=100:3000"])
     found = {pid: Path(f"/proc/{pid}/limits").read_text() for pid in (running.pid, running.host_pid("echo"))}
     assert re.search(r"Max open files +3000 +3000 ", found[running.pid])
