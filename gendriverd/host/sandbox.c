@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -254,7 +255,10 @@ sandbox_enter(const struct sandbox *s, const char *driver, bool dumps, char *why
 		return fail(why, room, "cannot set dumpable");
 	if (s->profile == SANDBOX_NONE)
 		return 0;
+	/* It ends with the daemon, whatever becomes of control_watch; which comes first elsewhere, and ends programs, too. */
+	if (s->profile == SANDBOX_STRICT && prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0)
+		return fail(why, room, "cannot end with the daemon");
 	if (landlock_enter(s, driver, why, room) != 0)
 		return -1;
-	return seccomp_enter(s->profile, why, room);
+	return seccomp_enter(s, why, room);
 }

@@ -52,6 +52,6 @@ int sandbox_enter(const struct sandbox *s, const char *driver, bool dumps, char 
 
 /* For sandbox_enter. */
 int landlock_enter(const struct sandbox *s, const char *driver, char *why, size_t room);
-int seccomp_enter(enum sandbox_profile profile, char *why, size_t room);
+int seccomp_enter(const struct sandbox *s, char *why, size_t room);
 
 #endif

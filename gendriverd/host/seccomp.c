@@ -112,7 +112,7 @@ put_rules(struct filter *f, const struct rule *rules, size_t n, uint32_t verdict
 }
 
 static void
-compile(struct filter *f, bool strict)
+compile(struct filter *f, bool strict, bool limited)
 {
 	load(f, offsetof(struct seccomp_data, arch));
 	put(f, BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
@@ -122,6 +122,8 @@ compile(struct filter *f, bool strict)
 	put(f, BPF_RET | BPF_K, MISSING, 0, 0);
 	put_rules(f, missing_calls, sizeof(missing_calls) / sizeof(missing_calls[0]), MISSING);
 	if (strict) {
+		if (limited)
+			put_rules(f, strict_limited, sizeof(strict_limited) / sizeof(strict_limited[0]), MISSING);
 		put_rules(f, strict_denied, sizeof(strict_denied) / sizeof(strict_denied[0]), DENY);
 		put_rules(f, strict_allowed, sizeof(strict_allowed) / sizeof(strict_allowed[0]), SECCOMP_RET_ALLOW);
 		put(f, BPF_RET | BPF_K, DENY, 0, 0);
@@ -132,12 +134,12 @@ compile(struct filter *f, bool strict)
 }
 
 int
-seccomp_enter(enum sandbox_profile profile, char *why, size_t room)
+seccomp_enter(const struct sandbox *s, char *why, size_t room)
 {
 	static struct filter f;
 	struct sock_fprog program = { .filter = f.at };
 
-	compile(&f, profile == SANDBOX_STRICT);
+	compile(&f, s->profile == SANDBOX_STRICT, s->memory != 0);
 	program.len = f.len;
 	if (ARCHITECTURE == 0 || f.len == ROOM) {
 		snprintf(why, room, "sandbox: no seccomp filter for this processor: profile = \"none\" does without");
@@ -147,6 +149,6 @@ seccomp_enter(enum sandbox_profile profile, char *why, size_t room)
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0)
 		return 0;
 	snprintf(why, room, "sandbox: this kernel takes no seccomp filter (%s), which profile = \"%s\" needs",
-	    strerror(errno), profile == SANDBOX_STRICT ? "strict" : "default");
+	    strerror(errno), s->profile == SANDBOX_STRICT ? "strict" : "default");
 	return -1;
 }
