@@ -82,6 +82,7 @@ class Lifetime:
         self._connections = Connections(log, background)
         self._budget = LineBudget()
         self._beat = trio.Event()
+        self._asked: int | None = None  # the number of the ping that waits for its pong
         self._lied = False
         self._told_to_stop = False
         self.orderly = False  # it ended as it was told
@@ -166,9 +167,9 @@ class Lifetime:
         beats = itertools.count(1)
         while math.isfinite(limit):
             with trio.move_on_after(limit) as scope:
-                self._beat = trio.Event()
+                self._beat, self._asked = trio.Event(), next(beats)
                 try:
-                    await self.host.channel.send(Atom("ping"), next(beats))
+                    await self.host.channel.send(Atom("ping"), self._asked)
                 except HostGone:
                     return
                 await self._beat.wait()
@@ -223,10 +224,21 @@ class Lifetime:
             case LogLine():
                 return self._hear_log(message)
             case Drained():
-                self._drained.set()
-            case Pong():
-                self._beat.set()
+                self._hear_drained()
+            case Pong(number):
+                self._hear_pong(number)
         return True
+
+    def _hear_drained(self) -> None:
+        if not self._told_to_stop or self._drained.is_set():
+            raise BadMessage("drained, which nobody asked for")
+        self._drained.set()
+
+    def _hear_pong(self, number: int) -> None:
+        if number != self._asked:
+            raise BadMessage("pong, which nobody asked for")
+        self._asked = None
+        self._beat.set()
 
     def _hear_settled(self, message: Ready | Refuse) -> None:
         if self._settled.is_set():
@@ -242,7 +254,7 @@ class Lifetime:
         self._on_ready()
 
     def _hear_log(self, line: LogLine) -> bool:
-        if not self._may_log():
+        if not self._may_log(sum(len(key) + len(str(value)) for key, value in line.values.items())):
             return False
         values = {f"driver_{key}" if key in RESERVED else key: value for key, value in line.values.items()}
         event = line.event if re.fullmatch(r"[a-z0-9_]{1,64}", line.event) else "host_log"
@@ -267,14 +279,14 @@ class Lifetime:
 
     def _log_output(self, lines: list[bytes]) -> None:
         for line in lines:
-            if self._may_log():
+            if self._may_log(min(len(line), LINE_MAX)):
                 self._log.info("driver_output", line=line[:LINE_MAX])
                 self.lines.append(
                     {"event": "driver_output", "line": line[:LINE_MAX].decode("utf-8", "backslashreplace")}
                 )
 
-    def _may_log(self) -> bool:
-        if not self._budget.allows(trio.current_time()):
+    def _may_log(self, size: int) -> bool:
+        if not self._budget.allows(trio.current_time(), size=size):
             return False
         self._log_dropped()
         return True

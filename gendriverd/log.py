@@ -42,6 +42,7 @@ RESERVED = frozenset(
     }
 )
 QUEUE_MAX = 10_000  # lines that wait to be written
+LINE_UNIT = 1024  # characters that a line of a budget has for nothing: each more begun costs as much as a line
 LAST_LINES = 1.0  # seconds for them at the end
 TEXT_MAX = 4096  # characters of one value
 ITEMS_MAX = 64  # of one list or map
@@ -207,15 +208,15 @@ class LineBudget:
         self._at: float | None = None
         self._dropped = 0
 
-    def allows(self, now: float, lines: int = 1) -> bool:
-        """True: log so many lines. False: drop them; they are counted."""
+    def allows(self, now: float, lines: int = 1, size: int = 0) -> bool:
+        """True: log so many lines, of `size` characters. False: drop them; they are counted."""
         elapsed = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
         self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
         if self._tokens < 1:
             self._dropped += lines
             return False
-        self._tokens -= lines
+        self._tokens -= lines + size // LINE_UNIT
         return True
 
     def drop(self, lines: int) -> None:

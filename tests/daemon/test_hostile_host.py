@@ -66,6 +66,8 @@ def events(running: RunningDaemon, name: str, instance: str = "x") -> list[Event
         ("descriptor", "a message with a descriptor"),
         ("unknown_conn", "connection 4711 waits for no answer"),
         ("close_channel", "closed its control channel"),
+        ("pongs", "pong, which nobody asked for"),
+        ("drained", "drained, which nobody asked for"),
     ],
 )
 def test_a_host_that_breaks_the_rules_is_killed_and_counted_as_crashed(
@@ -192,6 +194,19 @@ def test_a_flood_of_log_lines_is_bounded_and_what_is_lost_is_counted(serving: St
     dropped = sum(e["lines"] for e in events(running, "log_dropped"))
     assert logged + dropped <= 20_000
     assert logged < 1000 + 200 * (time.monotonic() - began + 30)
+
+
+def test_a_flood_of_long_lines_is_bounded_by_their_length(serving: Start) -> None:
+    running = serving("flood_long")
+    neighbour_serves(running)
+    running.wait_event("log_dropped", instance="x")
+    began = time.monotonic()
+    running.stop()
+    lines = events(running, "driver_log")
+    assert lines
+    written = sum(len(str(value)) // 4 for line in lines for value in line.values())  # each character is spelled out
+    assert written < 1024 * (1000 + 200 * (time.monotonic() - began + 30))
+    assert len(lines) < 500
 
 
 def test_check_tells_each_instances_verdict_and_forgets_no_process(

@@ -183,6 +183,12 @@ def test_a_budget_allows_a_burst_then_a_rate_and_counts_what_it_drops() -> None:
     assert budget.take_dropped() == 0
 
 
+def test_a_long_line_costs_a_budget_as_much_as_many() -> None:
+    budget = LineBudget(burst=10, per_second=1)
+    assert [budget.allows(0.0, size=4096) for _ in range(3)] == [True, True, False]
+    assert sum(budget.allows(10.0, size=1023) for _ in range(100)) == 10
+
+
 def test_a_clock_that_goes_back_gives_a_budget_nothing() -> None:
     budget = LineBudget(burst=1, per_second=1)
     assert budget.allows(10.0)
