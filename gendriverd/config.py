@@ -173,6 +173,7 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("daemon", "admin"), f"[daemon] admin is longer than the {SOCKET_PATH_MAX} bytes of a socket's path"
     yield from _about_keys(config)
     yield from _about_tls(config)
+    yield from _about_writing(config)
     for name, instance in config.instances.items():
         limits = instance.limits
         if limits.in_flight_bytes < limits.frame:
@@ -187,6 +188,37 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if instance.sandbox.profile == "none" and (instance.sandbox.read or instance.sandbox.write):
             problem = 'read and write bound nothing where profile = "none"'
             yield ("instances", name, "sandbox"), f"[instances.{name}.sandbox] {problem}"
+
+
+def _about_writing(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """What a driver could put a link, or a file of its own, in place of. The directory itself it cannot replace."""
+    for writer, instance in config.instances.items():
+        for directory in instance.sandbox.write:
+            whose = f"lies in {directory!r}, which [instances.{writer}.sandbox] write lets a driver change"
+            for key, path in _looked_up(config):
+                if _lies_in(Path(path), Path(directory), itself=key[0] == "daemon"):
+                    advice = (
+                        "name that directory, or another" if key[-1] in {"read", "write"} else "it belongs elsewhere"
+                    )
+                    yield key, f"[{'.'.join(key[:-1])}] {key[-1]}: {path!r} {whose}: {advice}"
+
+
+def _looked_up(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """The paths that decide what hosts may do, and what is loaded."""
+    for name, instance in config.instances.items():
+        for key in ("read", "write"):
+            for path in getattr(instance.sandbox, key):
+                yield ("instances", name, "sandbox", key), path
+        if "/" in instance.driver and instance.sha256 is None:
+            yield ("instances", name, "driver"), instance.driver
+    for key in ("reports_dir", "snapshots_dir"):
+        yield ("daemon", key), getattr(config.daemon, key)
+
+
+def _lies_in(path: Path, directory: Path, *, itself: bool) -> bool:
+    """As both are written, or as they are found: the last part of `path` may be a link by now. `itself`: or is it."""
+    ways = (path, directory), (path.parent.resolve() / path.name, directory.resolve())
+    return any(one.is_relative_to(other) and (itself or one != other) for one, other in ways)
 
 
 def _about_keys(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -31,10 +31,35 @@ def problems(path: Path) -> str:
     return str(raised.value)
 
 
+def test_what_a_driver_may_change_decides_nothing_by_another_name_either(tmp_path: Path) -> None:
+    (tmp_path / "real/models").mkdir(parents=True)
+    (tmp_path / "alias").symlink_to("real")
+    text = ONE + "[instances.sum.sandbox]\nwrite = ['alias']\nread = ['real/models']\n"
+    assert "models' lies in" in problems(write(tmp_path / "c.toml", text))
+    text = ONE + "[instances.sum.sandbox]\nwrite = ['alias']\nread = ['alias', 'real', 'aliased']\n"
+    load(write(tmp_path / "c.toml", text), {})
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
         ("[daemon]\nlistne = []\n" + ONE, "c.toml:2: [daemon] has no setting 'listne'; did you mean 'listen'?"),
+        (
+            ONE + "[instances.sum.sandbox]\nwrite = ['/a/b']\nread = ['/a/b/c']\n",
+            "c.toml:5: [instances.sum.sandbox] read: '/a/b/c' lies in '/a/b', which [instances.sum.sandbox] write lets",
+        ),
+        (
+            ONE + "[instances.other]\ndriver = '/a/x.so'\n[instances.sum.sandbox]\nwrite = ['/a']\n",
+            "c.toml:4: [instances.other] driver: '/a/x.so' lies in '/a', which [instances.sum.sandbox] write lets",
+        ),
+        (
+            "[daemon]\nsnapshots_dir = '/a/s'\n" + ONE + "[instances.sum.sandbox]\nwrite = ['/']\n",
+            "c.toml:2: [daemon] snapshots_dir: '/a/s' lies in '/', which",
+        ),
+        (
+            "[daemon]\nreports_dir = '/a'\n" + ONE + "[instances.sum.sandbox]\nwrite = ['/a']\n",
+            "c.toml:2: [daemon] reports_dir: '/a' lies in '/a', which",
+        ),
         (ONE + "thread = 4\n", "c.toml:3: [instances.sum] has no setting 'thread'; did you mean 'threads'?"),
         (ONE + "threads = 0\n", "c.toml:3: [instances.sum] threads must be greater than or equal to 1, not 0"),
         ("[instances.x]\nthreads = 1\n", "[instances.x] needs a setting 'driver'"),
