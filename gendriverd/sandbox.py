@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pwd
+import resource
 from dataclasses import dataclass
 
 from gendriverd.errors import ConfigError, LaunchError
@@ -21,6 +22,7 @@ from gendriverd.users import group_number, user_number
 FIRST, COUNT = 0x70000000, 0x07FFFFFF  # of the numbers; the next is the TLS front's
 GROUPS_MAX = 64  # host/sandbox.h
 DESCRIPTORS = 1024  # beside those of connections, where nothing else is said
+SPARE = 4096  # that the daemon has more than a host of its user
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ def sandbox_message(
         _check_limits(sandbox, own=who is not None)
     message: dict[Term, Term] = {
         Atom("profile"): Atom(sandbox.profile),
-        Atom("nofile"): sandbox.nofile or connections + DESCRIPTORS,
+        Atom("nofile"): _descriptors(sandbox.nofile or connections + DESCRIPTORS, own=who is not None),
         Atom("tasks"): 0 if limited else sandbox.tasks or 0,
         Atom("memory"): 0 if limited else sandbox.memory or 0,
         Atom("beside"): os.fsencode(beside),
@@ -94,6 +96,14 @@ def sandbox_message(
     if who is not None:
         message |= {Atom("uid"): who.uid, Atom("gid"): who.gid, Atom("groups"): list(who.groups)}
     return message
+
+
+def _descriptors(wanted: int, *, own: bool) -> int:
+    """Of descriptors on their way through sockets the kernel counts all of a user's, and refuses to send more to whom
+    they are too many: hosts of our user have fewer than we, so that they cannot keep us from passing clients on.
+    """
+    ours = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if own or ours == resource.RLIM_INFINITY else min(wanted, max(ours - SPARE, ours // 2))
 
 
 def _check_limits(sandbox: Sandbox, *, own: bool) -> None:

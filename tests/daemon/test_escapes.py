@@ -6,6 +6,7 @@ that share the daemon's user and by hosts of their own. All of it is left open b
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from gendriverd.etf import Atom
 from gendriverd.sandbox import own_number
 from running_daemon import RunningDaemon, running_daemon
 from test_hostile_driver import ROOT, daemons_user, users
+from test_orphans import await_end
 
 __all__ = ["users"]
 
@@ -58,9 +60,21 @@ def looks(secret: Path, listed: Path) -> list[tuple[float, ...]]:
 
 
 @pytest.fixture
-def scene(request: pytest.FixtureRequest, users: str, drivers: Path, host_path: Path) -> Iterator[Scene]:
+def few_descriptors() -> Iterator[None]:
+    """As from a login shell: hosts may have more than the daemon."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, limits[1]), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.fixture
+def scene(
+    request: pytest.FixtureRequest, users: str, few_descriptors: None, drivers: Path, host_path: Path
+) -> Iterator[Scene]:
     name: str = request.param
     assert host_path.exists()
+    assert few_descriptors is None
     user = daemons_user() if users == "shared" else None
     with (
         tempfile.TemporaryDirectory(prefix="gendriverd-escape-") as place,
@@ -90,7 +104,14 @@ def scene(request: pytest.FixtureRequest, users: str, drivers: Path, host_path: 
         arguments = ["--driver-path", str(drivers)]
         instances[name] = {
             "driver": drivers / "test/escape.so",
-            "sandbox": {"profile": "strict", "user": "", "memory": "1GiB", "read": [listed], "write": [own]},
+            "sandbox": {
+                "profile": "strict",
+                "user": "",
+                "memory": "1GiB",
+                "nofile": 20_000,
+                "read": [listed],
+                "write": [own],
+            },
             "settings": settings,
         }
         with running_daemon(directory / "daemon", instances, arguments=arguments, user=user) as running:
@@ -108,3 +129,22 @@ def test_there_is_no_way_around(scene: Scene, request: pytest.FixtureRequest) ->
     assert attempts
     assert [what for what, _, came in attempts if came == "ok"] == [], said
     scene.unharmed()
+
+
+@pytest.mark.parametrize("scene", ["request-outlive_the_daemon"], indirect=True)
+def test_a_host_ends_with_its_daemon_whatever_it_does(scene: Scene) -> None:
+    name = "request-outlive_the_daemon"
+    with connect(scene.running.tcp_url, name) as client:
+        assert "hold=ok" in client.call("outlive_the_daemon").decode()
+        held = os.pidfd_open(scene.running.host_pid(name))
+        scene.running.kill_daemon()
+        await_end(held)
+
+
+@pytest.mark.parametrize("scene", ["request-fill_the_flight"], indirect=True)
+def test_descriptors_on_their_way_hold_up_no_handover(scene: Scene) -> None:
+    name = "request-fill_the_flight"
+    with connect(scene.running.tcp_url, name) as client:
+        said = client.call("fill_the_flight").decode()
+        assert int(said.split("=")[1]) > 0
+        scene.unharmed()

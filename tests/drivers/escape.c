@@ -7,6 +7,7 @@
  * another program, and the pid of a `neighbour`, another host.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -354,6 +355,49 @@ eat_beside(void)
 	close(fd);
 }
 
+/* Every other thread, the one that waits for the daemon's end among them, into a handler that never returns. */
+static void
+wait_for_ever(int number)
+{
+	(void)number;
+	for (;;)
+		pause();
+}
+
+static void
+outlive_the_daemon(void)
+{
+	DIR *threads = opendir("/proc/self/task");
+	struct dirent *each;
+	pid_t thread;
+
+	signal(SIGUSR2, wait_for_ever);
+	while (threads != NULL && (each = readdir(threads)) != NULL)
+		if ((thread = atoi(each->d_name)) > 0 && thread != gettid())
+			tried("hold", syscall(SYS_tgkill, getpid(), thread, SIGUSR2));
+}
+
+/* Descriptors on their way, of which the kernel counts all of a user's. */
+static void
+fill_the_flight(void)
+{
+	union { struct cmsghdr head; char space[CMSG_SPACE(200 * sizeof(int))]; } rights = { 0 };
+	struct iovec word = { "x", 1 };
+	struct msghdr message = { .msg_iov = &word, .msg_iovlen = 1,
+	    .msg_control = &rights, .msg_controllen = sizeof(rights.space) };
+	int ends[2];
+	long sent = 0;
+
+	rights.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(200 * sizeof(int)), .cmsg_level = SOL_SOCKET,
+	    .cmsg_type = SCM_RIGHTS };
+	for (int i = 0; i < 200; i++)
+		memcpy(CMSG_DATA(&rights.head) + (size_t)i * sizeof(int), &(int){ 0 }, sizeof(int));
+	while (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0)
+		while (sendmsg(ends[0], &message, MSG_DONTWAIT | MSG_NOSIGNAL) > 0)
+			sent += 200;
+	snprintf(said, sizeof(said), "sent=%ld ", sent);
+}
+
 static const struct kind {
 	const char *name;
 	void (*run)(void);
@@ -362,14 +406,15 @@ static const struct kind {
 	{ "change_by_name", change_by_name }, { "read_by_name", read_by_name }, { "go_another_way", go_another_way },
 	{ "look_into_others", look_into_others }, { "signal_by_the_kernel", signal_by_the_kernel },
 	{ "make_processes", make_processes }, { "call_otherwise", call_otherwise }, { "set_itself", set_itself },
-	{ "eat_beside", eat_beside },
+	{ "eat_beside", eat_beside }, { "outlive_the_daemon", outlive_the_daemon }, { "fill_the_flight", fill_the_flight },
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
 static const gd_command commands[] = {
 	{ "said", 0 }, { "name_a_socket", 1 }, { "change_by_descriptor", 2 }, { "change_by_name", 3 },
 	{ "read_by_name", 4 }, { "go_another_way", 5 }, { "look_into_others", 6 }, { "signal_by_the_kernel", 7 },
-	{ "make_processes", 8 }, { "call_otherwise", 9 }, { "set_itself", 10 }, { "eat_beside", 11 }, { NULL, 0 },
+	{ "make_processes", 8 }, { "call_otherwise", 9 }, { "set_itself", 10 }, { "eat_beside", 11 }, { "outlive_the_daemon", 12 },
+	{ "fill_the_flight", 13 }, { NULL, 0 },
 };
 
 static const struct kind *chosen;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import resource
 
 import pytest
 
@@ -59,7 +60,21 @@ def test_what_a_control_group_keeps_the_host_need_not() -> None:
         sandbox_message("a", sandbox, 10, "/beside", limited=False)
 
 
-def test_descriptors_are_enough_for_the_connections() -> None:
+@pytest.mark.parametrize(
+    ("ours", "euid", "told"),
+    [(1024, 1000, 512), (20_000, 1000, 15_904), (1 << 20, 1000, 30_000), (-1, 1000, 30_000), (1024, 0, 30_000)],
+)
+def test_a_host_of_our_user_has_fewer_descriptors(
+    monkeypatch: pytest.MonkeyPatch, ours: int, euid: int, told: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (ours, ours))
+    monkeypatch.setattr("os.geteuid", lambda: euid)
+    message = sandbox_message("x", Sandbox(nofile=30_000), 10, "/", limited=False)
+    assert message[Atom("nofile")] == told
+
+
+def test_descriptors_are_enough_for_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 20, 1 << 20))
     assert sandbox_message("a", Sandbox(), 5000, "/", limited=False)[Atom("nofile")] == 6024
     assert sandbox_message("a", Sandbox(nofile=100), 5000, "/", limited=False)[Atom("nofile")] == 100
 
