@@ -259,7 +259,7 @@ class Lifetime:
         values = {f"driver_{key}" if key in RESERVED else key: value for key, value in line.values.items()}
         event = line.event if re.fullmatch(r"[a-z0-9_]{1,64}", line.event) else "host_log"
         self._log.log(LEVELS[line.level], event, source="host", **values)
-        self.lines.append({"event": event, "level": line.level, **values})
+        self.lines.append({"event": event, "level": line.level, **_shortened(values)})
         return True
 
     async def _read_output(self) -> None:
@@ -278,12 +278,12 @@ class Lifetime:
         self._output_ended.set()
 
     def _log_output(self, lines: list[bytes]) -> None:
-        for line in lines:
-            if self._may_log(min(len(line), LINE_MAX)):
-                self._log.info("driver_output", line=line[:LINE_MAX])
-                self.lines.append(
-                    {"event": "driver_output", "line": line[:LINE_MAX].decode("utf-8", "backslashreplace")}
-                )
+        for at, line in enumerate(lines):
+            if not self._may_log(min(len(line), LINE_MAX)):
+                self._budget.drop(len(lines) - at - 1)  # at once: there may be thousands
+                return
+            self._log.info("driver_output", line=line[:LINE_MAX])
+            self.lines.append({"event": "driver_output", "line": line[:LINE_MAX].decode("utf-8", "backslashreplace")})
 
     def _may_log(self, size: int) -> bool:
         if not self._budget.allows(trio.current_time(), size=size):
@@ -326,3 +326,12 @@ class Lifetime:
             self.host.close()
         self._log_dropped()
         self._connections.drop()
+
+
+def _shortened(values: dict[str, str | int]) -> dict[str, str | int]:
+    """Texts of LINE_MAX characters together, for a report."""
+    left, kept = LINE_MAX, dict[str, str | int]()
+    for key, value in values.items():
+        kept[key] = value if isinstance(value, int) else value[:left]
+        left = max(0, left - len(str(value)))
+    return kept

@@ -21,7 +21,7 @@ class Symbols:
         self._functions: list[tuple[int, int, str]] = []
         self._segments: list[tuple[int, int, int]] = []  # offset in the file, size, address
         try:
-            if path.stat().st_size <= SIZE_MAX:
+            if path.is_file() and path.stat().st_size <= SIZE_MAX:  # a driver's word, and nothing to wait for
                 with path.open("rb") as file:
                     self._read(ELFFile(file))
         except (OSError, ELFError, ValueError, UnicodeDecodeError):

@@ -3,9 +3,9 @@
 
 It uses a codec that is not the daemon's. Calls are answered {ok, Params}; command 99 kills it by SIGSEGV. Behaviours:
 refuse, silent, crash, garbage, huge, descriptor, unknown_conn, deaf, mute (adopts nothing), too_many, no_descriptor,
-die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, flood_long, pongs,
-drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block), leave_it_lingering, die_lingering (a
-close waits for bytes).
+die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, flood_long, die_long,
+pongs, drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block), leave_it_lingering,
+die_lingering (a close waits for bytes).
 """
 
 from __future__ import annotations
@@ -151,10 +151,12 @@ def misbehave_when_ready(behave: str) -> None:
     elif behave == "flood":
         for number in range(20_000):
             say(atom("log"), atom("info"), binary("driver_log"), {atom("n"): number})
-    elif behave == "flood_long":
-        for number in range(2000):
+    elif behave in {"flood_long", "die_long"}:
+        for number in range(2000 if behave == "flood_long" else 20):
             values = {binary(f"k{each}"): binary("\x01" * 4000) for each in range(15)}
             say(atom("log"), atom("info"), binary("driver_log"), {atom("n"): number, **values})
+        if behave == "die_long":
+            os._exit(3)
     elif behave == "pongs":
         for number in range(1, 100):
             say(atom("pong"), number)

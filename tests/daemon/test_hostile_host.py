@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
@@ -207,6 +208,13 @@ def test_a_flood_of_long_lines_is_bounded_by_their_length(serving: Start) -> Non
     written = sum(len(str(value)) // 4 for line in lines for value in line.values())  # each character is spelled out
     assert written < 1024 * (1000 + 200 * (time.monotonic() - began + 30))
     assert len(lines) < 500
+
+
+def test_a_report_holds_so_much_of_long_lines(serving: Start) -> None:
+    running = serving("die_long", restart={"first": "1h", "max": "1h"})
+    report = Path(str(running.wait_event("report_written", instance="x")["path"]))
+    assert len(json.loads(report.read_text())["log"]) > 5
+    assert report.stat().st_size < 50 * 8 * 2048
 
 
 def test_check_tells_each_instances_verdict_and_forgets_no_process(
