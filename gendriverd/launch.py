@@ -189,15 +189,14 @@ def _spawn(executable: Path, arguments: list[str], environment: dict[str, str]) 
         channel, theirs = make_pair()
         undo.callback(channel.close)
         with theirs:
-            reader, writer = os.pipe()
-            undo.callback(os.close, reader)
-            try:
-                pid = _posix_spawn(executable, arguments, environment, theirs, writer)
-            finally:
-                os.close(writer)
+            # No pipe: whoever splices into one keeps it locked, and us in a read that nothing can interrupt.
+            ours, output = socket.socketpair()
+            undo.callback(ours.close)
+            with output:
+                pid = _posix_spawn(executable, arguments, environment, theirs, output.fileno())
         pidfd = _hold(pid)
         undo.pop_all()
-        return Host(pid, pidfd, channel, reader)
+        return Host(pid, pidfd, channel, ours.detach())
 
 
 def _posix_spawn(

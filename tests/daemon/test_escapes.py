@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd.client import connect
+from gendriverd.client import ClientError, connect
 from gendriverd.etf import Atom
 from gendriverd.sandbox import own_number
 from running_daemon import RunningDaemon, running_daemon
@@ -148,3 +148,10 @@ def test_descriptors_on_their_way_hold_up_no_handover(scene: Scene) -> None:
         said = client.call("fill_the_flight").decode()
         assert int(said.split("=")[1]) > 0
         scene.unharmed()
+
+
+@pytest.mark.parametrize("scene", ["request-lock_the_output"], indirect=True)
+def test_a_locked_pipe_holds_up_nobody(scene: Scene) -> None:
+    with suppress(ClientError), connect(scene.running.tcp_url, "request-lock_the_output") as client:
+        client.call("lock_the_output", timeout=2.0)
+    scene.unharmed()

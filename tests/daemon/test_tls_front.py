@@ -344,8 +344,8 @@ def test_the_front_has_nothing_but_what_it_needs(daemon: Start, house: House) ->
     environ = Path(f"/proc/{pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
     assert [each.partition(b"=")[0] for each in environ] == [b"GENDRIVERD_HOST_NUMBER"]
     files = sorted(target.partition(":")[0] for target in open_files(pid).values())
-    # The ends of its channel and of its listening socket, its epoll; what it prints is a pipe.
-    assert files == ["/dev/null", "anon_inode", "pipe", "pipe", "socket", "socket"]
+    # The ends of its channel and of its listening socket, its epoll; what it prints is a socket.
+    assert files == ["/dev/null", "anon_inode", "socket", "socket", "socket", "socket"]
     assert os.getsid(pid) == pid
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1"

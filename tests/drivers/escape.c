@@ -34,6 +34,7 @@
 
 #include "gen_driver.h"
 
+#define ROUNDS 1000
 #define ANY_ACCESS 3	/* of open(2): neither read nor write, for ioctl */
 
 static char said[8192];
@@ -398,6 +399,26 @@ fill_the_flight(void)
 	snprintf(said, sizeof(said), "sent=%ld ", sent);
 }
 
+static int quiet[2];
+
+/* While what is spliced into a pipe has not come, the kernel keeps it locked: who reads of it waits, whatever it asked
+ * for. It is full first, so that the splice begins when the daemon has read some, and there is more to read. */
+static void
+lock_the_output(void)
+{
+	static char lines[4096];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, quiet) != 0)
+		return;
+	memset(lines, '\n', sizeof(lines));
+	fcntl(STDOUT_FILENO, F_SETFL, O_NONBLOCK);
+	for (int i = 0; i < ROUNDS; i++)
+		while (write(STDOUT_FILENO, lines, sizeof(lines)) > 0)
+			;
+	fcntl(STDOUT_FILENO, F_SETFL, 0);
+	splice(quiet[0], NULL, STDOUT_FILENO, NULL, sizeof(lines), 0);
+}
+
 static const struct kind {
 	const char *name;
 	void (*run)(void);
@@ -407,6 +428,7 @@ static const struct kind {
 	{ "look_into_others", look_into_others }, { "signal_by_the_kernel", signal_by_the_kernel },
 	{ "make_processes", make_processes }, { "call_otherwise", call_otherwise }, { "set_itself", set_itself },
 	{ "eat_beside", eat_beside }, { "outlive_the_daemon", outlive_the_daemon }, { "fill_the_flight", fill_the_flight },
+	{ "lock_the_output", lock_the_output },
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -414,7 +436,7 @@ static const gd_command commands[] = {
 	{ "said", 0 }, { "name_a_socket", 1 }, { "change_by_descriptor", 2 }, { "change_by_name", 3 },
 	{ "read_by_name", 4 }, { "go_another_way", 5 }, { "look_into_others", 6 }, { "signal_by_the_kernel", 7 },
 	{ "make_processes", 8 }, { "call_otherwise", 9 }, { "set_itself", 10 }, { "eat_beside", 11 }, { "outlive_the_daemon", 12 },
-	{ "fill_the_flight", 13 }, { NULL, 0 },
+	{ "fill_the_flight", 13 }, { "lock_the_output", 14 }, { NULL, 0 },
 };
 
 static const struct kind *chosen;
