@@ -3,8 +3,8 @@
 
 It uses a codec that is not the daemon's. Calls are answered {ok, Params}; command 99 kills it by SIGSEGV. Behaviours:
 refuse, silent, crash, garbage, huge, descriptor, unknown_conn, deaf, mute (adopts nothing), too_many, no_descriptor,
-die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, flood_long, die_long,
-pongs, drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block), leave_it_lingering,
+die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, flood_long,
+die_long, pongs, drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block), leave_it_lingering,
 die_lingering (a close waits for bytes).
 """
 
@@ -148,7 +148,13 @@ def misbehave_when_ready(behave: str) -> None:
         say(atom("log"), atom("warning"), binary("driver_log"), about)
         forged = {atom("event"): binary("stopped"), atom("exc_info"): 1, atom("level"): binary("x")}
         say(atom("log"), atom("error"), binary("not an event"), forged)
-    elif behave == "flood":
+    else:
+        talk(behave)
+
+
+def talk(behave: str) -> None:
+    """Much, or what nobody asked for."""
+    if behave == "flood":
         for number in range(20_000):
             say(atom("log"), atom("info"), binary("driver_log"), {atom("n"): number})
     elif behave in {"flood_long", "die_long"}:

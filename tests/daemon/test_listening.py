@@ -343,4 +343,5 @@ def test_the_daemon_takes_the_descriptors_that_it_may_have(daemon: Start) -> Non
     running = daemon({"echo": {"driver": "echo.so"}}, under=["prlimit", "--nofile=100:3000"])
     found = {pid: Path(f"/proc/{pid}/limits").read_text() for pid in (running.pid, running.host_pid("echo"))}
     assert re.search(r"Max open files +3000 +3000 ", found[running.pid])
-    assert re.search(r"Max open files +2048 +2048 ", found[running.host_pid("echo")])
+    # Half of them, as it runs as the same user here: descriptors on their way are counted by user.
+    assert re.search(r"Max open files +1500 +1500 ", found[running.host_pid("echo")])

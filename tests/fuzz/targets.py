@@ -120,7 +120,7 @@ class Chunks:
         self.left = data
         self._step = step
 
-    async def recv(self, most: int) -> bytes:
+    async def recv(self, most: int, _flags: int = 0) -> bytes:
         chunk = self.left[: min(most, self._step)]
         self.left = self.left[len(chunk) :]
         return chunk

@@ -19,7 +19,7 @@ NAMED = [(control, part.strip()) for control, _, tests in ROWS for part in tests
 
 
 def source(module: str) -> str:
-    files = [path for path in TESTS.rglob(f"{module}.*") if path.suffix in {".py", ".erl", ".c"}]
+    files = [path for path in TESTS.rglob(f"{module.rsplit('/', 1)[-1]}.*") if path.suffix in {".py", ".erl", ".c"}]
     assert files, f"there is no {module}"
     return "".join(path.read_text() for path in files)
 
