@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "control.h"
+#include "fields.h"
 #include "log.h"
 #include "recorder.h"
 #include "settings.h"
@@ -151,17 +152,6 @@ open_message(gd_in *in, const unsigned char *data, size_t len, size_t *arity)
 }
 
 static int
-get_u32(gd_in *in, uint32_t *value)
-{
-	uint64_t n;
-
-	if (gd_get_u64(in, &n) != 0 || n > UINT32_MAX)
-		return -1;
-	*value = (uint32_t)n;
-	return 0;
-}
-
-static int
 get_level(gd_in *in, int *level)
 {
 	const char *name;
@@ -241,17 +231,6 @@ control_receive(struct control_message *m)
 }
 
 /* --- the start message ------------------------------------------------- */
-
-static int
-get_text(gd_in *in, char **text)
-{
-	const void *data;
-	size_t len;
-
-	if (*text != NULL || gd_get_binary(in, &data, &len) != 0 || (*text = strndup(data, len)) == NULL)
-		return -1;	/* *text: it was said before */
-	return 0;
-}
 
 static int
 get_settings(gd_in *in)

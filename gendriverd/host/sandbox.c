@@ -13,20 +13,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "fields.h"
 #include "sandbox.h"
 
 #define OOM_SCORE "500"		/* of 1000: the kernel, out of memory, takes a host before the daemon */
-
-static int
-read_u32(gd_in *in, uint32_t *value)
-{
-	uint64_t n;
-
-	if (gd_get_u64(in, &n) != 0 || n > UINT32_MAX)
-		return -1;
-	*value = (uint32_t)n;
-	return 0;
-}
 
 static int
 read_groups(gd_in *in, struct sandbox *s)
@@ -36,22 +26,9 @@ read_groups(gd_in *in, struct sandbox *s)
 	if (gd_get_list(in, &n) != 0 || n > SANDBOX_GROUPS)
 		return -1;
 	for (s->group_count = 0; s->group_count < n; s->group_count++)
-		if (read_u32(in, &s->groups[s->group_count]) != 0)
+		if (get_u32(in, &s->groups[s->group_count]) != 0)
 			return -1;
 	return gd_get_end(in);
-}
-
-static int
-read_text(gd_in *in, char **text)
-{
-	const void *data;
-	size_t len;
-
-	free(*text);
-	*text = NULL;
-	if (gd_get_binary(in, &data, &len) != 0 || (*text = strndup(data, len)) == NULL)
-		return -1;
-	return 0;
 }
 
 static int
@@ -62,7 +39,7 @@ read_paths(gd_in *in, struct paths *p)
 	if (p->at != NULL || gd_get_list(in, &n) != 0 || (p->at = calloc(n + 1, sizeof(*p->at))) == NULL)
 		return -1;
 	for (; p->len < n; p->len++)
-		if (read_text(in, &p->at[p->len]) != 0)
+		if (get_text(in, &p->at[p->len]) != 0)
 			return -1;
 	return gd_get_end(in);
 }
@@ -89,20 +66,20 @@ read_field(gd_in *in, struct sandbox *s)
 		return read_profile(in, &s->profile);
 	if (gd_get_atom_is(in, "uid") == 0) {
 		s->other_user = true;
-		return read_u32(in, &s->uid);
+		return get_u32(in, &s->uid);
 	}
 	if (gd_get_atom_is(in, "gid") == 0)
-		return read_u32(in, &s->gid);
+		return get_u32(in, &s->gid);
 	if (gd_get_atom_is(in, "groups") == 0)
 		return read_groups(in, s);
 	if (gd_get_atom_is(in, "nofile") == 0)
-		return read_u32(in, &s->nofile);
+		return get_u32(in, &s->nofile);
 	if (gd_get_atom_is(in, "tasks") == 0)
-		return read_u32(in, &s->tasks);
+		return get_u32(in, &s->tasks);
 	if (gd_get_atom_is(in, "memory") == 0)
 		return gd_get_u64(in, &s->memory);
 	if (gd_get_atom_is(in, "beside") == 0)
-		return read_text(in, &s->beside);
+		return get_text(in, &s->beside);
 	if (gd_get_atom_is(in, "read") == 0)
 		return read_paths(in, &s->read);
 	if (gd_get_atom_is(in, "write") == 0)

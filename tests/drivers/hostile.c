@@ -121,6 +121,7 @@ connect_out(void)
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(named("port"))) };
 	struct sockaddr_un admin = { .sun_family = AF_UNIX };
 	struct msghdr message = { .msg_name = &to, .msg_namelen = sizeof(to) };
+	int ends[2];
 
 	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	snprintf(admin.sun_path, sizeof(admin.sun_path), "%.100s", named("admin"));
@@ -129,6 +130,8 @@ connect_out(void)
 	tried("unix", socket(AF_UNIX, SOCK_STREAM, 0));
 	tried("packet", socket(AF_PACKET, SOCK_RAW, 0));
 	tried("pair", socketpair(AF_UNIX, SOCK_DGRAM, 0, (int[2]){ 0 }));
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0)
+		tried("linger", setsockopt(ends[0], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 30 }, sizeof(struct linger)));
 	for (int fd = 0; fd < 64; fd++) {	/* whatever is open already: a client's socket is among them */
 		if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0
 		    || connect(fd, (struct sockaddr *)&admin, sizeof(admin)) == 0)
