@@ -81,6 +81,7 @@ def _find(driver: Path, directory: Path) -> Path | None:
     if not file.is_file():
         return None
     os.utime(file)
+    file.chmod(_mode())
     return file
 
 
@@ -94,13 +95,18 @@ def _copy(driver: Path, directory: Path) -> Path:
                     digest.update(chunk)
                     copy.write(chunk)
             file = directory / f"{digest.hexdigest()}.so"
-            os.fchmod(copy.fileno(), 0o555 if os.geteuid() == 0 else 0o500)
+            os.fchmod(copy.fileno(), _mode())
             copy.flush()
             Path(copy.name).rename(file)
         except BaseException:
             Path(copy.name).unlink(missing_ok=True)
             raise
     return file
+
+
+def _mode() -> int:
+    """Root's hosts are other users."""
+    return 0o555 if os.geteuid() == 0 else 0o500
 
 
 def _tidy(directory: Path, keep: Path) -> None:

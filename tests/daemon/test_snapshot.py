@@ -59,6 +59,8 @@ def test_the_copies_are_the_daemons_own(daemon: Daemon, drivers: Path, tmp_path:
     (file,) = (tmp_path / "s").iterdir()
     shipped = [event["driver"] for event in running.events if event["event"] == "host_started"]
     assert file.name == hashlib.sha256(Path(shipped[0]).read_bytes()).hexdigest() + ".so"
+    file.chmod(0o500)  # as by a daemon that did not yet give its hosts users
+    daemon({"a": {"driver": "echo.so"}}, settings={"snapshots_dir": str(tmp_path / "s")})
     modes = (0o555, 0o711) if os.geteuid() == 0 else (0o500, 0o700)  # root's hosts are other users
     assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == modes
 
