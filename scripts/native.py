@@ -41,7 +41,16 @@ PURE = (
 SANDBOX = ("sandbox.c", "landlock.c", "seccomp.c")
 CHANNEL = ("control.c", *SANDBOX, "log.c", "running.c")
 CONNECTION = (
-    *("conn.c", "conn_clock.c", "conn_note.c", "conn_part.c", "conn_read.c", "conn_send.c", "conn_take.c"),
+    *(
+        "conn.c",
+        "conn_attend.c",
+        "conn_clock.c",
+        "conn_note.c",
+        "conn_part.c",
+        "conn_read.c",
+        "conn_send.c",
+        "conn_take.c",
+    ),
     *("ids.c", "output.c", "queue.c", "request.c"),
 )
 ALSO = {

@@ -4,7 +4,8 @@
  * long as the process. A connection is (slot, generation); the generation changes
  * when a slot is freed, so an answer that comes too late finds nobody.
  *
- * conn.c        the table, adoption, ends: nothing accepted is lost, nor a last word
+ * conn.c        the table, adoption, the end of a slot
+ * conn_attend.c what is due on each: nothing accepted is lost, nor a last word
  * conn_read.c   bytes to frames (loop only)
  * conn_take.c   frames to requests (loop only)
  * conn_send.c   answers to frames to bytes (any thread)
