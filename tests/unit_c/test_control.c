@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* What the daemon says on the control channel: each message, what is almost one, and the descriptors that come along. */
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -442,6 +444,38 @@ check_descriptors(void)
 	CHECK(control_receive(&m) && m.kind == CONTROL_NONE && m.fd == -1);	/* nothing is there */
 }
 
+/* Says what is waited for, from a signal's handler, the twentieth time: so the wait was interrupted before. */
+static void
+say_at_last(int number)
+{
+	static const unsigned char stop[] = "\203h\2w\4stopa\7";
+	static volatile sig_atomic_t times;
+
+	(void)number;
+	if (++times == 20 && send(daemon_end, stop, sizeof(stop) - 1, MSG_NOSIGNAL) < 0)
+		abort();
+}
+
+/* A wait that a signal interrupts goes on; credentials that come along are no descriptor. */
+static void
+check_waiting(void)
+{
+	struct sigaction heard = { .sa_handler = say_at_last };
+	struct itimerval often = { .it_value = { .tv_usec = 2000 }, .it_interval = { .tv_usec = 2000 } }, never = { 0 };
+	int on = 1, off = 0;
+	struct start s;
+	char why[100];
+
+	about = "waiting";
+	CHECK(sigaction(SIGALRM, &heard, NULL) == 0 && setitimer(ITIMER_REAL, &often, NULL) == 0);
+	CHECK(control_start(&s, why, sizeof(why)) == -1);
+	CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+	CHECK(setsockopt(CONTROL_FD, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0);
+	send_with("\203j", 2, NULL, 0);
+	CHECK(control_start(&s, why, sizeof(why)) == -1 && s.recorder == -1);
+	CHECK(setsockopt(CONTROL_FD, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off)) == 0);
+}
+
 static void
 check_channel(void)
 {
@@ -484,6 +518,7 @@ main(void)
 	check_missing();
 	check_no_memory();
 	check_descriptors();
+	check_waiting();
 	check_channel();
 	return check_summary();
 }
