@@ -32,28 +32,10 @@
 #include <unistd.h>
 #include <utime.h>
 
-#include "gen_driver.h"
+#include "attempts.h"
 
 #define ROUNDS 1000
 #define ANY_ACCESS 3	/* of open(2): neither read nor write, for ioctl */
-
-static char said[8192];
-
-static void
-tried(const char *what, long result)
-{
-	size_t len = strlen(said);
-
-	snprintf(said + len, sizeof(said) - len, "%s=%s ", what, result >= 0 ? "ok" : strerrorname_np(errno));
-}
-
-static const char *
-named(const char *setting)
-{
-	const char *here = gd_config(setting);
-
-	return here != NULL ? here : "/none";
-}
 
 static const char *
 in(const char *setting, const char *name)

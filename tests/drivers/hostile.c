@@ -29,30 +29,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "gen_driver.h"
+#include "attempts.h"
 
 #define CONTROL 3
 #define ATTEMPTS 256	/* of one kind */
 
 extern char **environ;
-
-static char said[4096];
-
-static void
-tried(const char *what, long result)
-{
-	size_t len = strlen(said);
-
-	snprintf(said + len, sizeof(said) - len, "%s=%s ", what, result >= 0 ? "ok" : strerrorname_np(errno));
-}
-
-static const char *
-named(const char *setting)
-{
-	const char *here = gd_config(setting);
-
-	return here != NULL ? here : "/none";
-}
 
 static const char *
 outside(const char *name)
