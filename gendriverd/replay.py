@@ -147,11 +147,19 @@ def _hear(control: socket.socket, wanted: str, until: float) -> None:
             raise ReplayError(f"the host did not get as far as {wanted!r}: {error}") from error
         if not data:
             raise ReplayError(f"the host ended before it said {wanted!r}: the driver does not start")
-        message = etf.decode(data)
-        if message[0] == "refuse":
-            raise ReplayError(f"the host refuses the driver: {message[1].decode(errors='replace')}")
-        if message[0] == wanted:
-            return
+        match _message(data):
+            case ("refuse", bytes() as why):
+                raise ReplayError(f"the host refuses the driver: {why.decode(errors='replace')}")
+            case (tag, *_) if tag == wanted:
+                return
+
+
+def _message(data: bytes) -> Any:
+    """Its driver may have said it in its place."""
+    try:
+        return etf.decode(data)
+    except etf.EtfError as error:
+        raise ReplayError(f"the host said what is no message: {error}") from None
 
 
 def _until_answered(client: socket.socket, until: float) -> bytes:
