@@ -60,7 +60,7 @@ class Groups:
         """Raises LaunchError."""
         self._path = path
         self._numbers = 0
-        (path / "daemon").mkdir(exist_ok=True)
+        _make(path / "daemon", exist_ok=True)
         _write(path / "daemon/cgroup.procs", os.getpid())
         available = (path / "cgroup.controllers").read_text().split()
         self._controllers = [name for name in CONTROLLERS.values() if name in available]
@@ -70,27 +70,31 @@ class Groups:
         if self._controllers:
             _write(path / "cgroup.subtree_control", " ".join(f"+{name}" for name in self._controllers))
 
+    def keeps(self, sandbox: Sandbox) -> bool:
+        """It has a controller for each limit that is wanted."""
+        return all(CONTROLLERS[limit] in self._controllers for limit in wanted(sandbox))
+
     def make(self, sandbox: Sandbox) -> Group:
         """For one host. Raises LaunchError."""
-        for limit in wanted(sandbox):
-            if CONTROLLERS[limit] not in self._controllers:
-                raise LaunchError(
-                    f"sandbox {limit}: {self._path} has no controller {CONTROLLERS[limit]!r}", permanent=True
-                )
         self._numbers += 1
         path = self._path / f"host-{self._numbers}"
+        _make(path)
         try:
-            path.mkdir()
-        except OSError as error:
-            raise LaunchError(f"cannot make the control group {path}: {error.strerror}", permanent=False) from None
-        if sandbox.memory is not None:
-            _write(path / "memory.max", sandbox.memory)
-            _write(path / "memory.oom.group", 1)
-        if sandbox.tasks is not None:
-            _write(path / "pids.max", sandbox.tasks)
-        if sandbox.cpu is not None:
-            _write(path / "cpu.max", f"{max(1000, round(sandbox.cpu * PERIOD))} {PERIOD}")
+            _limit(path, sandbox)
+        except LaunchError:
+            Group(path).remove()
+            raise
         return Group(path)
+
+
+def _limit(path: Path, sandbox: Sandbox) -> None:
+    if sandbox.memory is not None:
+        _write(path / "memory.max", sandbox.memory)
+        _write(path / "memory.oom.group", 1)
+    if sandbox.tasks is not None:
+        _write(path / "pids.max", sandbox.tasks)
+    if sandbox.cpu is not None:
+        _write(path / "cpu.max", f"{max(1000, round(sandbox.cpu * PERIOD))} {PERIOD}")
 
 
 @cache
@@ -117,6 +121,13 @@ def _own(proc: Path = Path("/proc/self")) -> Path | None:
             beneath = os.path.relpath(inside, root)
             return None if beneath.startswith("..") else Path(os.path.normpath(Path(place) / beneath))
     return None
+
+
+def _make(path: Path, *, exist_ok: bool = False) -> None:
+    try:
+        path.mkdir(exist_ok=exist_ok)
+    except OSError as error:
+        raise LaunchError(f"cannot make the control group {path}: {error.strerror}", permanent=False) from None
 
 
 def _write(file: Path, value: object) -> None:

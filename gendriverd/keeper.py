@@ -256,7 +256,7 @@ class Keeper:
     def _ending(self, life: Lifetime, end: Exit, dead: Started, log: Log) -> Ending:
         asked, driver = self.state is State.STOPPING, dead.driver
         if life.charge is None and dead.group is not None and dead.group.out_of_memory():
-            life.charge = f"used more than {self._plan.config.sandbox.memory} bytes of memory"
+            life.charge = "the kernel ended it for the memory it used"
         if life.refusal is not None and end.code == EXIT_REFUSED:
             text = with_hint(life.refusal.replace(driver.file, driver.original), self._plan.config.sandbox)
             return self._judge(Event.REFUSED, text if driver.original in text else f"driver {driver.original}: {text}")

@@ -108,7 +108,7 @@ def _descriptors(wanted: int, *, own: bool) -> int:
 
 def _check_limits(sandbox: Sandbox, *, own: bool) -> None:
     """What setrlimit(2) cannot do is not silently left out."""
-    delegated = "needs a control group: cgroup v2, delegated to the daemon (systemd: Delegate=yes)"
+    delegated = "needs a control group: cgroup v2, delegated to the daemon with its controller (systemd: Delegate=yes)"
     if sandbox.cpu is not None:
         raise LaunchError(f"sandbox cpu {delegated}", permanent=True)
     if sandbox.tasks is not None and not own:

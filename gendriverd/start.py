@@ -103,9 +103,9 @@ def start_message(plan: Plan, driver: Snapshot, generation: int, *, limited: boo
 
 
 def make_group(sandbox: Sandbox) -> Group | None:
-    """Where one is needed, and one can be had. Raises LaunchError."""
+    """Where one is needed, and one that keeps all that is wanted can be had. Raises LaunchError."""
     groups = delegated() if wanted(sandbox) else None
-    return None if groups is None else groups.make(sandbox)
+    return groups.make(sandbox) if groups is not None and groups.keeps(sandbox) else None
 
 
 def make_recorder(queue: int, threads: int, connections: int) -> Recorder:

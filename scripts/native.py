@@ -4,6 +4,8 @@
 pip's build hook (hatch_build.py) and the Makefile both come here, so that what is tested is what is shipped. Needs only
 Python and a C compiler ($CC, else cc, gcc or clang; $CFLAGS and $LDFLAGS are added). A driver's own #include lines say
 which libraries it is linked with; where such a header is missing the driver is left out, and that is said.
+
+Longer than others: what is tested must be compiled as what is shipped is, so all flags stand in one file.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
  * "constructor-KIND" in an ELF constructor, "thread-KIND" in a thread, "handler-KIND" in a signal's handler, else in
  * the request. The reply says of each attempt what came of it, as hostile.c's does. Its settings: a file `secret` that
  * it must not read or change, a directory `listed` which it may read, one, `own`, which it may write, the `inbox` of
- * another program, and the pid of a `neighbour`, another host.
+ * another program, and the pid of a `neighbour`, another host. Longer than others: it is a list of ways.
  */
 #define _GNU_SOURCE
 #include <dirent.h>

@@ -48,11 +48,24 @@ def test_we_move_into_a_leaf_and_hosts_get_one_each(delegated: Path) -> None:
     assert [file.name for file in (delegated / "host-2").iterdir()] == ["pids.max"]
 
 
-def test_what_is_not_delegated_is_said(delegated: Path) -> None:
+def test_limits_that_its_controllers_do_not_keep_are_left_to_setrlimit(delegated: Path) -> None:
     (delegated / "cgroup.controllers").write_text("cpu\n")
-    with pytest.raises(LaunchError, match=r"sandbox memory: .* has no controller 'memory'") as caught:
-        Groups(delegated).make(LIMITED)
-    assert caught.value.permanent
+    groups = Groups(delegated)
+    assert groups.keeps(Sandbox(cpu=1.0))
+    assert not groups.keeps(LIMITED)
+    assert not groups.keeps(Sandbox(memory=1 << 30))
+
+
+def test_a_group_that_cannot_be_limited_is_not_left_there(delegated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = Groups(delegated)
+
+    def refuse(_path: Path, _sandbox: Sandbox) -> None:
+        raise LaunchError("no", permanent=False)
+
+    monkeypatch.setattr(cgroup, "_limit", refuse)
+    with pytest.raises(LaunchError):
+        groups.make(LIMITED)
+    assert not (delegated / "host-1").exists()
 
 
 def test_the_kernels_refusal_is_one_sentence(delegated: Path) -> None:

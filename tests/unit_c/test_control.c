@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What the daemon says on the control channel: each message, what is almost one, and the descriptors that come along. */
+/* What the daemon says on the control channel: each message, what is almost one, and the descriptors that come along.
+ * Longer than others: the channel has one parser, and this puts together each of its messages. */
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
