@@ -139,7 +139,7 @@ all_without_a_link_then_one_with(_Config) ->
     until(fun() -> [down, down] =:= [Status || #{status := Status} <- members(Pool)] end),
     %% Nobody comes: each try waits as a client's call does.
     ?assertEqual(failed(unavailable), call(Pool, #{retries => 0})),
-    ?assertEqual(failed(unavailable), call(Pool, 100)),
+    ?assertEqual(failed(unavailable), call(Pool, 5000)),
     Waiting = [async(fun() -> call(Pool, #{timeout => 20000, retries => 1000}) end) || _ <- lists:seq(1, 20)],
     until(fun() -> lists:sum([Load || #{pid := Pid} <- members(Pool), Load <- [maps:get(queued, gen_driver_tcp:info(Pid))]]) > 0 end),
     _ = gen_driver_fake_host:start(maps:get(port, B)),

@@ -113,12 +113,13 @@ def scene(request: pytest.FixtureRequest, users: str, drivers: Path, host_path: 
         listener.listen()
         listener.setblocking(False)
         (directory / "daemon").mkdir()
+        patience = "30s" if "eat_memory" in hostile else "2s"  # a gigabyte of pages takes its time
         instances: dict[str, dict[str, object]] = {
             hostile: {
                 "driver": drivers / "test/hostile.so",
                 "sandbox": {"profile": "strict", "user": "", "nofile": 256, "memory": "1GiB"},
-                "start_timeout": "2s",
-                "max_run": "2s",
+                "start_timeout": patience,
+                "max_run": patience,
                 "heartbeat": "1s",
                 "restart": {"first": "100ms", "max": "200ms"},
                 "limits": {"connections": 64},
