@@ -2,14 +2,16 @@
 """Control groups for hosts whose memory, tasks or processor time are limited: cgroup v2, where it is delegated to us.
 
 Delegated is the group that this process is in when it may write to it, as with systemd's Delegate=yes. Processes lie in
-leaves only, so we move into one, `daemon`, and each such host gets one beside it. Linux, admin-guide/cgroup-v2;
-systemd's CGROUP_DELEGATION.
+leaves only, so we and all that we have started move into one, `daemon`, and each such host gets one beside it. Linux,
+admin-guide/cgroup-v2; systemd's CGROUP_DELEGATION.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 from functools import cache
 from pathlib import Path
 
@@ -61,14 +63,31 @@ class Groups:
         self._path = path
         self._numbers = 0
         _make(path / "daemon", exist_ok=True)
-        _write(path / "daemon/cgroup.procs", os.getpid())
-        available = (path / "cgroup.controllers").read_text().split()
-        self._controllers = [name for name in CONTROLLERS.values() if name in available]
+        self._move_down()
         for stale in path.glob("host-*"):
             Group(stale).kill()
             Group(stale).remove()
-        if self._controllers:
-            _write(path / "cgroup.subtree_control", " ".join(f"+{name}" for name in self._controllers))
+        self._controllers = self._divided()
+
+    def _move_down(self) -> None:
+        """Ourselves first: what we start from then on is there."""
+        _write(self._path / "daemon/cgroup.procs", os.getpid())
+        for pid in map(int, (self._path / "cgroup.procs").read_text().split()):
+            if _descends_from(os.getpid(), pid):
+                with contextlib.suppress(LaunchError):  # it has ended
+                    _write(self._path / "daemon/cgroup.procs", pid)
+
+    def _divided(self) -> list[str]:
+        """The controllers that there are for single hosts: none where somebody else's processes lie in the group."""
+        available = (self._path / "cgroup.controllers").read_text().split()
+        controllers = [name for name in CONTROLLERS.values() if name in available]
+        try:
+            (self._path / "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in controllers) + "\n")
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return []
+            raise LaunchError(f"control group {self._path}: {error.strerror}", permanent=False) from None
+        return controllers
 
     def keeps(self, sandbox: Sandbox) -> bool:
         """It has a controller for each limit that is wanted."""
@@ -121,6 +140,15 @@ def _own(proc: Path = Path("/proc/self")) -> Path | None:
             beneath = os.path.relpath(inside, root)
             return None if beneath.startswith("..") else Path(os.path.normpath(Path(place) / beneath))
     return None
+
+
+def _descends_from(ancestor: int, pid: int) -> bool:
+    while pid > 1 and pid != ancestor:
+        try:
+            pid = int(re.findall(r"^PPid:\s+([0-9]+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+        except OSError:
+            return False
+    return pid == ancestor
 
 
 def _make(path: Path, *, exist_ok: bool = False) -> None:

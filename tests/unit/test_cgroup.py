@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ def delegated(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     (tmp_path / "host-1").rmdir()
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
+    (tmp_path / "cgroup.procs").write_text("")
     return tmp_path
 
 
@@ -54,6 +56,18 @@ def test_limits_that_its_controllers_do_not_keep_are_left_to_setrlimit(delegated
     assert groups.keeps(Sandbox(cpu=1.0))
     assert not groups.keeps(LIMITED)
     assert not groups.keeps(Sandbox(memory=1 << 30))
+
+
+def test_a_group_that_is_somebody_elses_too_is_not_divided(delegated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Path.write_text
+
+    def busy(self: Path, data: str) -> int:
+        if self.name == "cgroup.subtree_control":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return plain(self, data)
+
+    monkeypatch.setattr(Path, "write_text", busy)
+    assert not Groups(delegated).keeps(Sandbox(cpu=1.0))
 
 
 def test_a_group_that_cannot_be_limited_is_not_left_there(delegated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,3 +151,28 @@ def test_a_group_of_the_kernels_ends_all_that_is_in_it(kernels: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, kernels], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == str(-signal.SIGKILL)
+
+
+def test_what_we_have_started_moves_along_and_nobody_else(kernels: Path) -> None:
+    code = (
+        "import os, subprocess, sys; from pathlib import Path; from gendriverd.cgroup import Groups\n"
+        "path = Path(sys.argv[1]); (path / 'cgroup.procs').write_text(str(os.getpid()))\n"
+        "child = subprocess.Popen(['sleep', '1000']); Groups(path)\n"
+        "moved = {int(pid) for pid in (path / 'daemon/cgroup.procs').read_text().split()}\n"
+        "child.kill(); child.wait(); print(moved == {os.getpid(), child.pid})"
+    )
+    with subprocess.Popen(["sleep", "1000"]) as stranger:
+        (kernels / "cgroup.procs").write_text(str(stranger.pid))
+        command = [sys.executable, "-c", code, str(kernels)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        left = (kernels / "cgroup.procs").read_text().split()
+        stranger.kill()
+    assert done.stdout.strip() == "True", done.stderr
+    assert left == [str(stranger.pid)]
+
+
+def test_who_descends_from_whom() -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert cgroup._descends_from(os.getppid(), child.pid)
+        assert not cgroup._descends_from(child.pid, os.getpid())
+    assert not cgroup._descends_from(os.getpid(), child.pid)
