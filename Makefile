@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# One door for people and for CI. `make` prints the targets. What is compiled, and how, is in scripts/native.py.
+# One door for people and for CI. `make` prints the targets. What is compiled is in scripts/native.py, how in scripts/toolchain.py.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

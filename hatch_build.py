@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: MIT
 """pip's build hook: compiles the host and the two small drivers into gendriverd/_bin, for wheel and editable alike.
 
-What is compiled, and with which flags, is in scripts/native.py. The wheel holds a program but no extension module,
-hence the tag: any Python 3, this platform.
+What is compiled is in scripts/native.py, with which flags in scripts/toolchain.py. The wheel holds a program but no
+extension module, hence the tag: any Python 3, this platform.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -31,13 +32,10 @@ class NativeHook(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = "py3-none-" + sysconfig.get_platform().replace("-", "_").replace(".", "_")
 
 
-def load_native(root: Path) -> Any:
-    """scripts/native.py, from its file: a build backend does not have the project on its path."""
-    name = "gendriverd_native"
-    spec = importlib.util.spec_from_file_location(name, root / "scripts" / "native.py")
-    if spec is None or spec.loader is None:
-        raise SystemExit("gendriverd: scripts/native.py is missing from this source tree")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+def load_native(root: Path) -> ModuleType:
+    """scripts/native.py: a build backend does not have the project on its path, nor what lies beside that file."""
+    sys.path.insert(0, str(root / "scripts"))
+    try:
+        return importlib.import_module("native")
+    except ModuleNotFoundError as error:
+        raise SystemExit(f"gendriverd: scripts/{error.name}.py is missing from this source tree") from None

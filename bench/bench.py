@@ -24,11 +24,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "bench")]
 
-import native  # noqa: E402 (its path is set above)
-from gendriverd import __version__  # noqa: E402
+from gendriverd import __version__  # noqa: E402 (its path is set above)
+from native import build_shipped  # noqa: E402
+from native_drivers import build_bench  # noqa: E402
 from results import METRICS, Results  # noqa: E402
 from rounds import Plan, Run  # noqa: E402
 from systems import SYSTEMS  # noqa: E402
+from toolchain import Toolchain, find_compiler  # noqa: E402
 
 OUT = ROOT / "build" / "bench"
 PLACEMENTS = ("pinned", "free")
@@ -36,9 +38,9 @@ PLACEMENTS = ("pinned", "free")
 
 def build(out: Path) -> tuple[Path, Path]:
     """Host, driver and peers; the client's modules and the bench's own, compiled."""
-    tools = native.Toolchain(native.find_compiler())
-    native.build_shipped(tools)
-    native.build_bench(tools, out / "peers")
+    tools = Toolchain(find_compiler())
+    build_shipped(tools)
+    build_bench(tools, out / "peers")
     ebin = out / "ebin"
     ebin.mkdir(parents=True, exist_ok=True)
     for sources in (ROOT / "erlang/src", ROOT / "bench/erlang"):

@@ -11,23 +11,25 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import native
+from native import BIN, build_host
+from native_drivers import build_drivers
+from toolchain import HOST, INCLUDE, ROOT, Toolchain, find_compiler, link_program, once, run
 
-BENCH = native.ROOT / "bench"
-BUILT = native.ROOT / "build" / "bench"
+BENCH = ROOT / "bench"
+BUILT = ROOT / "build" / "bench"
 RECORDING = ("stats_add", "slot_set", "slot_done", "slot_check", "recorder_loop")
 OF_THE_HOST = ("etf.c", "envelope.c", "frame.c", "term_get.c", "term_put.c")
 
 
 def program(name: str, sources: list[Path], directory: Path = BUILT) -> Path:
     """Compiled with the host's own flags, or a comparison would be one of compilers."""
-    tools = replace(native.Toolchain(native.find_compiler()), strict=True)
-    flags = ["-D_GNU_SOURCE", f"-I{native.HOST}", f"-I{BENCH}"]
+    tools = replace(Toolchain(find_compiler()), strict=True)
+    flags = ["-D_GNU_SOURCE", f"-I{HOST}", f"-I{BENCH}"]
     out = directory / name
-    inputs = [*sources, *BENCH.glob("*.h"), *native.HOST.glob("*.h"), *native.INCLUDE.glob("**/*.h")]
-    with native.once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
+    inputs = [*sources, *BENCH.glob("*.h"), *HOST.glob("*.h"), *INCLUDE.glob("**/*.h")]
+    with once(out, inputs, [*tools.cc, *tools.identity, *tools.link_extra, *flags]) as stale:
         if stale:
-            native.link_program(tools, sources, out, flags)
+            link_program(tools, sources, out, flags)
     return out
 
 
@@ -36,15 +38,15 @@ def load(directory: Path = BUILT) -> Path:
 
 
 def loop(directory: Path = BUILT) -> Path:
-    return program("loop", [BENCH / "loop.c", *(native.HOST / name for name in OF_THE_HOST)], directory)
+    return program("loop", [BENCH / "loop.c", *(HOST / name for name in OF_THE_HOST)], directory)
 
 
 def host() -> Path:
     """The host as it is shipped; or, as everywhere, the one that $GENDRIVERD_HOST names."""
     if named := os.environ.get("GENDRIVERD_HOST"):
         return Path(named).absolute()
-    out = native.BIN / "gendriver-host"
-    native.build_host(native.Toolchain(native.find_compiler()), out)
+    out = BIN / "gendriver-host"
+    build_host(Toolchain(find_compiler()), out)
     return out
 
 
@@ -53,18 +55,18 @@ def host_without_records() -> Path:
     conn_take.c and worker.c make into a request's slot remain, and so do looks at the clock."""
     wraps = tuple(f"-Wl,--wrap={name}" for name in RECORDING)
     out = BUILT / "gendriver-host-without-records"
-    tools = native.Toolchain(native.find_compiler())
+    tools = Toolchain(find_compiler())
     extra = BUILT / "without_records.o"
     source = BENCH / "without_records.c"
     BUILT.mkdir(parents=True, exist_ok=True)
-    native.run([*tools.cc, *tools.flags, "-fPIE", "-c", str(source), "-o", str(extra)])
-    native.build_host(replace(tools, link_extra=(*tools.link_extra, *wraps, str(extra))), out)
+    run([*tools.cc, *tools.flags, "-fPIE", "-c", str(source), "-o", str(extra)])
+    build_host(replace(tools, link_extra=(*tools.link_extra, *wraps, str(extra))), out)
     return out
 
 
 def driver(name: str) -> Path:
     """One of the examples."""
-    return _driver(native.ROOT / "examples" / name)
+    return _driver(ROOT / "examples" / name)
 
 
 def counted() -> Path:
@@ -74,11 +76,11 @@ def counted() -> Path:
 
 def gate() -> Path:
     """The tests' driver whose calls wait until they are let through."""
-    return _driver(native.ROOT / "tests/drivers/gate.c")
+    return _driver(ROOT / "tests/drivers/gate.c")
 
 
 def _driver(origin: Path) -> Path:
-    native.build_drivers(native.Toolchain(native.find_compiler()), [origin], BUILT / "drivers")
+    build_drivers(Toolchain(find_compiler()), [origin], BUILT / "drivers")
     return BUILT / "drivers" / f"{origin.stem}.so"
 
 

@@ -29,11 +29,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts"), str(ROOT / "tests/host")]
 
 import compiled  # noqa: E402 (its path is set above)
-import native  # noqa: E402
 from gendriverd import etf  # noqa: E402
 from gendriverd.etf import Atom  # noqa: E402
 from host_process import HostProcess, Peer, call, cast  # noqa: E402
 from rows import placed  # noqa: E402
+from toolchain import find_compiler  # noqa: E402
 
 BUDGET = ROOT / "bench" / "counts.toml"
 BATCH = 128
@@ -156,7 +156,7 @@ def measure(case: Case, host: Path) -> Cost:
 
 def compiler() -> str:
     """Name and major version: another one makes other code."""
-    text = subprocess.run([*native.find_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([*find_compiler(), "--version"], capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+)\.\d+", text.splitlines()[0])
     return f"{'clang' if 'clang' in text else 'gcc'} {found[1] if found else '?'}"
 

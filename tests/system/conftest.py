@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from native import once
+from toolchain import once
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that runs out, and a locale with a comma: scripts/native.py links a test that includes this so that both are
- * asked here first. */
+/* Memory that runs out, and a locale with a comma: scripts/native_checks.py links a test that includes this so
+ * that both are asked here first. */
 #ifndef FAULTS_H
 #define FAULTS_H
 
