@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gendriverd import cli, daemon
+from gendriverd.cli_arguments import DEFAULT_CONFIG, parser
 from gendriverd.config import DEFAULT_PATH, load
 from gendriverd.errors import ConfigError
 
@@ -55,14 +56,14 @@ def test_flags_win_over_the_environment_and_it_over_the_file(tmp_path: Path) -> 
 def test_a_daemon_that_is_no_table_is_said_whatever_the_flags(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text("daemon = 5\n")
-    options = cli.parser().parse_args(["serve", "--log-level", "debug"])
+    options = parser().parse_args(["serve", "--log-level", "debug"])
     with pytest.raises(ConfigError, match="daemon"):
         load(path, cli.overrides(options, {}))
 
 
 def test_directories_of_flags_are_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    options = cli.parser().parse_args(["serve", "--driver-path", "here"])
+    options = parser().parse_args(["serve", "--driver-path", "here"])
     said = cli.overrides(options, {"GENDRIVERD_HOST": "bin/host", "GENDRIVERD_ADMIN": "a.sock"})
     assert said["daemon", "driver_path"][1] == [str(tmp_path / "here")]
     assert said["daemon", "host"][1] == str(tmp_path / "bin/host")
@@ -103,4 +104,4 @@ def test_a_bug_is_one_sentence_and_its_traceback_only_on_request(
 
 
 def test_the_default_configuration_is_the_one_that_is_documented() -> None:
-    assert str(DEFAULT_PATH) == cli.DEFAULT_CONFIG
+    assert str(DEFAULT_PATH) == DEFAULT_CONFIG

@@ -34,7 +34,7 @@ LAYERS = [
     ["tls"],
     ["reload"],
     ["answers"],
-    ["daemon", "check", "client", "cli_admin", "cli_call", "cli_reports", "replay"],
+    ["daemon", "check", "client", "cli_arguments", "cli_admin", "cli_call", "cli_reports", "replay"],
     ["cli"],
     ["__main__"],
 ]
