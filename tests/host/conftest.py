@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+from abandoned import LIMITED, Abandoning
 from host_process import HostProcess
+from leading_loop import SURE, Leading
 
 HostFactory = Callable[..., HostProcess]
 
@@ -89,5 +91,27 @@ def gated(host: HostFactory, gate: Gate) -> HostFactory:
 
     def start(*, threads: int = 1, settings: dict[str, str] | None = None, **limits: int) -> HostProcess:
         return host("gate", threads=threads, settings={"gate": str(gate.path), **(settings or {})}, **limits)
+
+    return start
+
+
+@pytest.fixture
+def abandoning(host: HostFactory) -> Abandoning:
+    """Start a host on the crash driver that writes off threads."""
+
+    def start(*, threads: int = 2, max_abandoned: int = 8, **options: Any) -> HostProcess:
+        limits = {"max_run_of": LIMITED, **options}
+        return host("crash", threads=threads, max_abandoned=max_abandoned, recorded=True, **limits)
+
+    return start
+
+
+@pytest.fixture
+def leading(host: HostFactory, gate: Gate) -> Leading:
+    """Start a host on the driver that says who runs its requests."""
+
+    def start(*, driver: str = "lead", threads: int = 4, short: int = SURE, **options: Any) -> HostProcess:
+        settings = {"gate": str(gate.path), **options.pop("settings", {})}
+        return host(driver, threads=threads, short=short, recorded=True, settings=settings, **options)
 
     return start
