@@ -12,6 +12,7 @@ from certificates import Authority, Certificate
 from gendriverd import etf
 from gendriverd.client.tls import TlsSocket
 from gendriverd.etf import Atom, Term
+from running_daemon import RunningDaemon
 
 HOSTS = ("localhost", "127.0.0.1")
 SECONDS = 30.0
@@ -99,3 +100,15 @@ class Peer:
 
 def call(number: int, command: int, params: Term) -> bytes:
     return etf.frame((Atom("call"), number, command, params))
+
+
+def front_of(running: RunningDaemon, since: int = 0) -> int:
+    """The process, when it is ready."""
+    return int(running.wait_event("tls_ready", since=since)["pid"])
+
+
+def echoes(running: RunningDaemon, house: House) -> bool:
+    """Somebody new is served."""
+    with Peer(running.tls_url, house.trust()).welcomed("echo") as peer:
+        peer.say(call(1, 1, b"hi"))
+        return bool(peer.hear() == (Atom("reply"), 1, (Atom("ok"), b"hi")))

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's certificate and its clients' authorities: renewed by a reload, refused, and said by status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from certificates import Authority
+from gendriverd.cli import main
+from gendriverd.etf import Atom
+from running_daemon import RunningDaemon, configuration
+from tls_peer import House, Peer, call, dial, echoes, front_of
+
+Start = Callable[..., RunningDaemon]
+ECHO = {"echo": {"driver": "echo.so"}}
+OK = Atom("ok")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "certificates")
+
+
+def test_a_reload_takes_a_new_certificate_for_new_connections(daemon: Start, house: House) -> None:
+    running = daemon(ECHO, tls=house.settings())
+    front = front_of(running)
+    before = shown(running, house)
+    with Peer(running.tls_url, house.trust()).welcomed("echo") as peer:
+        house.authority.issue("localhost", hosts=["localhost", "127.0.0.1"])
+        running.process.send_signal(signal.SIGHUP)
+        running.wait_event("tls_renewed")
+        assert shown(running, house) != before
+        peer.say(call(1, 1, b"still"))
+        assert peer.hear() == (Atom("reply"), 1, (OK, b"still"))
+    assert front_of(running) == front
+
+
+def test_a_reload_takes_new_authorities_of_clients(daemon: Start, house: House, tmp_path: Path) -> None:
+    running = daemon(ECHO, tls=house.asking())
+    other = Authority(tmp_path, "other")
+    house.authority.file.write_bytes(house.authority.file.read_bytes() + other.file.read_bytes())
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_event("tls_renewed")
+    with Peer(running.tls_url, house.trust(other.issue("berta"))).welcomed("echo"):
+        assert running.wait_event("tls_client")["certificate"] == ["CN=berta"]
+
+
+def test_a_new_certificate_that_will_not_do_changes_nothing(daemon: Start, house: House) -> None:
+    running = daemon(ECHO, tls=house.settings())
+    before = shown(running, house)
+    house.authority.issue("localhost", hosts=["localhost"], days=-1)
+    running.process.send_signal(signal.SIGHUP)
+    (problem,) = running.wait_event("reload_failed")["problems"]
+    assert problem == f"[tls] certificate: file {house.own.certificate}: certificate has expired"
+    assert shown(running, house) == before
+
+
+def shown(running: RunningDaemon, house: House) -> bytes:
+    """The daemon's certificate, as a new client sees it."""
+    with dial(running.tls_url) as raw, house.trust().wrap_socket(raw, server_hostname="localhost") as tls:
+        return tls.getpeercert(binary_form=True) or b""
+
+
+def test_a_front_that_dies_after_a_reload_comes_back_with_the_new_certificate(daemon: Start, house: House) -> None:
+    running = daemon(ECHO, tls=house.settings())
+    front = front_of(running)
+    house.authority.issue("localhost", hosts=["localhost", "127.0.0.1"])
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_event("tls_renewed")
+    new, since = shown(running, house), len(running.events)
+    os.kill(front, signal.SIGKILL)
+    front_of(running, since)
+    assert shown(running, house) == new
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_certificate_that_will_not_do_is_one_sentence_and_ends_with_78(
+    tmp_path: Path, house: House, command: str
+) -> None:
+    house.own.key.chmod(0o644)
+    path = tmp_path / "c.toml"
+    path.write_text(configuration({"listen": [], "admin": ""}, ECHO, tls=house.settings(listen=["tcp://127.0.0.1:0"])))
+    asked = [sys.executable, "-m", "gendriverd", command, "--config", str(path)]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 78
+    assert done.stderr == (
+        f"gendriverd: [tls] key: file {house.own.key}: its mode is 0644, so others have a hand in it: chmod 600\n"
+    )
+
+
+def test_status_says_who_ends_tls_and_until_when_its_certificate_is_good(
+    daemon: Start, house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running = daemon({"echo": {"driver": "echo.so"}}, tls=house.settings())
+    ready = running.wait_event("tls_ready")
+    assert echoes(running, house)
+    assert main(["status", "--admin", running.admin]) == 0
+    line = capsys.readouterr().out.splitlines()[1]
+    certificate = f"certificate CN=localhost, DNS:localhost, until {ready['until']}"
+    assert line == f"TLS running, pid {ready['pid']}, 1 clients handed over; {certificate}"
+    renewed = house.authority.issue("renewed", hosts=["localhost"])
+    house.own.certificate.write_bytes(renewed.certificate.read_bytes())
+    house.own.key.write_bytes(renewed.key.read_bytes())
+    os.kill(running.pid, signal.SIGHUP)
+    running.wait_event("reloaded")
+    assert main(["status", "--admin", running.admin, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tls"]["certificate"] == ["CN=renewed", "DNS:localhost"]
