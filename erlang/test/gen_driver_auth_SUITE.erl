@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcomed/2, recv/1, send/2, send_raw/2, frame/1]).
--import(gen_driver_tcp_SUITE, [client/2, plain/2, until/2]).
+-import(gen_driver_test_client, [client/2, plain/2, until/2]).
 
 -define(KEY, <<"do-not-print-me-0123456789-0123456789">>).
 -define(PATIENT, #{backoff => {1, 2}, connect_wait => 60000}).
@@ -26,8 +26,8 @@ groups() ->
        a_replayed_service_is_not_believed, welcome_without_proof, downgrade, key_needed, a_service_of_before_keys,
        refused, a_key_that_cannot_be_had, atoms_are_not_made_for_a_stranger]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 listener(Config) ->
     ?config(listener, Config).

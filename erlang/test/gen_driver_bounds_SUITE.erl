@@ -10,7 +10,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [welcome/1, welcome/2, recv/1, recv/2, recv_calls/2, send/2, async/1, outcome/1, drained/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
+-import(gen_driver_test_client, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -28,8 +28,8 @@ groups() ->
        casts_in_the_kernel_arrive_after_stop, status_hides_parameters,
        unknown_messages_are_logged, info_tells]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 %%% Bounds
 

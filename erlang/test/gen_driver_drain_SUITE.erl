@@ -10,7 +10,7 @@
 
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, refuse/2,
                           recv/1, recv_calls/2, send/2, outcome/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, plain/2, call/4, until/2]).
+-import(gen_driver_test_client, [connected/1, connected/3, plain/2, call/4, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -23,8 +23,8 @@ groups() ->
       [drain_loses_nothing, drain_waits_for_the_new_link, drain_does_not_wait_for_ever, drain_to_nobody_ends,
        half_close_after_the_last_byte, drained_link_dies, drained_link_dies_first, drained_twice]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 listener(Config) ->
     ?config(listener, Config).

@@ -8,7 +8,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [frame/1, async/1, outcome/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, plain/2, call/4]).
+-import(gen_driver_test_client, [connected/1, connected/3, plain/2, call/4]).
 -import(gen_driver_hostile_SUITE, [quick/0, serves/2]).
 
 suite() ->
@@ -18,8 +18,8 @@ suite() ->
 all() ->
     [callers_are_served_in_a_flood, a_flood_leaves_no_memory_behind, an_echo_that_stops_reading_while_its_output_is_full].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 babble() ->
     Unasked = [{part, 0, <<0:2000>>}, {note, <<0:2000>>}, {pong, 1}, {reply, 16#7fffffff, <<0:2000>>},

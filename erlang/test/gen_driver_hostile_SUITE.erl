@@ -10,7 +10,7 @@
 
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcomed/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
                           async/1, outcome/1, drained/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
+-import(gen_driver_test_client, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
@@ -29,8 +29,8 @@ groups() ->
       [a_plain_call_that_gives_up_is_not_cancelled, a_flush_waits_for_no_empty_mailbox, no_atom_of_a_welcome_is_made,
        an_answer_of_another_link_is_nobodys, no_port_command]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 listener(Config) ->
     ?config(listener, Config).

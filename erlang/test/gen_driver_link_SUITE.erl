@@ -10,7 +10,7 @@
 
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, refuse/2,
                           recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, async/1, outcome/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, plain/2, call/4, until/2]).
+-import(gen_driver_test_client, [connected/1, connected/3, client/2, plain/2, call/4, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -28,8 +28,8 @@ groups() ->
        yesterdays_socket, bystanders_and_frames_before_a_bad_one, reconnects_with_growing_pauses,
        giving_up_with_unsent_bytes_is_quick, reset_while_sending, answers_before_a_failed_send_count]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 listener(Config) ->
     ?config(listener, Config).
@@ -247,7 +247,7 @@ bad_frames(Config) ->
 
 yesterdays_socket(Config) ->
     {Client, Conn} = connected(#{backoff => {1, 2}}, #{}, Config),
-    Old = gen_driver_tcp_SUITE:client_socket(Client),
+    Old = gen_driver_test_client:client_socket(Client),
     gen_driver_fake:close(Conn),
     Again = welcome(listener(Config)),
     ok = gen_driver_tcp:await(Client, 5000),

@@ -10,7 +10,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [welcome/1, recv/1, recv/2, send/2, async/1, outcome/1, drained/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, until/2]).
+-import(gen_driver_test_client, [connected/1, connected/3, client/2, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -30,8 +30,8 @@ groups() ->
       [ping_is_answered_by_the_host, ping_without_a_link, ping_dies_with_its_link, quiet_link_is_asked,
        silent_link_is_given_up, drained_link_may_be_silent, but_not_for_ever, busy_link_is_not_asked, idle_client_gets_no_messages]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 %%% Answered later
 

@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [welcome/1, welcome/2, recv/1, recv/2, send/2, send_raw/2, frame/1, async/1, outcome/1, drained/1]).
--import(gen_driver_tcp_SUITE, [connected/1, connected/3, client/2, until/2]).
+-import(gen_driver_test_client, [connected/1, connected/3, client/2, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -29,8 +29,8 @@ groups() ->
        a_new_link_is_asked_and_the_gap_is_said, notes_unasked_are_ignored, an_undecodable_note_is_dropped,
        the_notes_process_ends_with_its_client]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 started(Client, Options) ->
     {ok, Stream} = gen_driver_tcp:call_stream(Client, 1, params, Options),

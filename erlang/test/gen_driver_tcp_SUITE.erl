@@ -2,14 +2,13 @@
 %% Calls and casts, their answers and their callers, against a service played by hand.
 -module(gen_driver_tcp_SUITE).
 
--include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
 -compile(export_all).
 -compile(nowarn_export_all).
 
--import(gen_driver_fake, [welcome/1, welcome/2, recv/1, recv/2, recv_calls/2, send/2, send_raw/2,
-                          async/1, outcome/1, drained/1]).
+-import(gen_driver_fake, [recv/1, recv/2, recv_calls/2, send/2, send_raw/2, async/1, outcome/1, drained/1]).
+-import(gen_driver_test_client, [connected/1, connected/3, plain/2, call/4, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -29,33 +28,8 @@ groups() ->
       [own_timeout_cancels, an_id_is_taken_until_its_final_frame,
        dead_caller_is_cancelled, dead_caller_that_waits_is_forgotten, many_timeouts_at_once, no_client]}].
 
-init_per_testcase(_Case, Config) ->
-    Listener = gen_driver_fake:listen(),
-    [{listener, Listener} | Config].
-
-end_per_testcase(_Case, Config) ->
-    gen_driver_fake:close(?config(listener, Config)).
-
-%% A connected client and the service's end of its connection.
-connected(Config) ->
-    connected(#{}, #{}, Config).
-
-connected(Options, Welcome, Config) ->
-    Client = client(Options, Config),
-    Conn = welcome(?config(listener, Config), Welcome),
-    ok = gen_driver_tcp:await(Client, 5000),
-    {Client, Conn}.
-
-client(Options, Config) ->
-    Connect = gen_driver_fake:url(?config(listener, Config)),
-    {ok, Client} = gen_driver_tcp:start_link(maps:merge(#{instance => sum, connect => Connect}, Options)),
-    Client.
-
-call(Client, Command, Params, Options) ->
-    async(fun() -> gen_driver_tcp:call(Client, Command, Params, Options) end).
-
-plain(Client, Request) ->
-    async(fun() -> gen_server:call(Client, Request) end).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 %%% Requests
 
@@ -319,26 +293,6 @@ an_id_is_taken_until_its_final_frame(Config) ->
     {call, 1, 2} = recv(Conn),
     send(Conn, {reply, 1, ok}),
     ok = outcome(Next).
-
-%% Polls, where no event tells.
-until(Client, Is) ->
-    until(Client, Is, erlang:monotonic_time(millisecond) + 5000).
-
-until(Client, Is, Deadline) ->
-    Info = gen_driver_tcp:info(Client),
-    case Is(Info) of
-        true ->
-            Info;
-        false ->
-            ?assert(erlang:monotonic_time(millisecond) < Deadline, Info),
-            receive after 1 -> ok end,
-            until(Client, Is, Deadline)
-    end.
-
-client_socket(Client) ->
-    {links, Links} = process_info(Client, links),
-    [Socket] = [Port || Port <- Links, is_port(Port)],
-    Socket.
 
 dead_caller_is_cancelled(Config) ->
     {Client, Conn} = connected(Config),

@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [recv/1, send/2, async/1, outcome/1]).
--import(gen_driver_tcp_SUITE, [connected/3, client/2, until/2]).
+-import(gen_driver_test_client, [connected/3, client/2, until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -18,16 +18,16 @@ all() ->
     [nobody_listens, links_are_told, calls_are_told, dropped_casts_are_told, log_lines_say_whose_they_are].
 
 init_per_testcase(nobody_listens, Config) ->
-    gen_driver_tcp_SUITE:init_per_testcase(nobody_listens, Config);
+    gen_driver_test_client:init_per_testcase(nobody_listens, Config);
 init_per_testcase(Case, Config) ->
     {module, telemetry} = code:load_binary(telemetry, "telemetry.erl", beam()),
     true = register(?MODULE, self()),
-    gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
+    gen_driver_test_client:init_per_testcase(Case, Config).
 
 end_per_testcase(nobody_listens, Config) ->
-    gen_driver_tcp_SUITE:end_per_testcase(nobody_listens, Config);
+    gen_driver_test_client:end_per_testcase(nobody_listens, Config);
 end_per_testcase(Case, Config) ->
-    gen_driver_tcp_SUITE:end_per_testcase(Case, Config),
+    gen_driver_test_client:end_per_testcase(Case, Config),
     _ = code:purge(telemetry),
     true = code:delete(telemetry).
 

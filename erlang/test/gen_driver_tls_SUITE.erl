@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [welcome/1, recv/1, recv_calls/2, send/2, async/1, outcome/1]).
--import(gen_driver_tcp_SUITE, [until/2]).
+-import(gen_driver_test_client, [until/2]).
 
 suite() ->
     [{timetrap, {seconds, 60}}].

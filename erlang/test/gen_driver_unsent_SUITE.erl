@@ -10,7 +10,7 @@
 -compile(nowarn_export_all).
 
 -import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcomed/2, async/1, recv/1, send/2, outcome/1]).
--import(gen_driver_tcp_SUITE, [connected/1, plain/2, call/4, until/2]).
+-import(gen_driver_test_client, [connected/1, plain/2, call/4, until/2]).
 -import(gen_driver_link_SUITE, [waiting/3]).
 
 suite() ->
@@ -23,8 +23,8 @@ groups() ->
     [{unsent, [parallel], [the_link_ends, a_call_is_given_up, a_caller_dies, the_client_stops, the_link_is_left,
                            what_is_refused_holds_nothing_up]}].
 
-init_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:init_per_testcase(Case, Config).
-end_per_testcase(Case, Config) -> gen_driver_tcp_SUITE:end_per_testcase(Case, Config).
+init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
+end_per_testcase(Case, Config) -> gen_driver_test_client:end_per_testcase(Case, Config).
 
 %% Do these one after another while the client is held; each is in its mailbox before the next.
 held(Client, Steps) ->
