@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 UNIT = "gendriverd.service"
+ETC = Path("/etc/gendriverd")
+STATE = Path("/var/lib/gendriverd")
 TCP, UNIX = "tcp://127.0.0.1:9900", "unix:/run/gendriverd/gendriverd.sock"
 DROP_INS = Path("/run/systemd/system/gendriverd.service.d")
 GATES = Path("/srv/gates")  # FIFOs at which drivers wait
@@ -60,10 +64,25 @@ def tried(*arguments: str) -> int:
 
 
 def wait_until(what: str, holds: Callable[[], bool]) -> None:
+    """Asks at each news of the service; and once a second, as no line tells of each change of its state."""
     end = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < end, f"waiting for {what}: not within {SECONDS:g} s\n{journal_tail()}"
-        time.sleep(0.02)
+    with followed_journal() as news:
+        while not holds():
+            assert time.monotonic() < end, f"waiting for {what}: not within {SECONDS:g} s\n{journal_tail()}"
+            if select.select([news], [], [], 1.0)[0]:
+                os.read(news.fileno(), 1 << 16)
+
+
+@contextmanager
+def followed_journal() -> Iterator[IO[bytes]]:
+    """The service's lines, systemd's own about it too: all that are there, then each as it comes."""
+    command = ["journalctl", "--follow", "--no-tail", "-u", UNIT, "-o", "cat"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        try:
+            yield following.stdout
+        finally:
+            following.kill()
 
 
 def serves() -> None:
@@ -110,11 +129,13 @@ def status_of(process: str) -> dict[str, str]:
 
 def opened_gate(name: str) -> int:
     """Until a driver waits there: then the gate is open for it, and this end is still to be written to or closed."""
-    deadline = time.monotonic() + SECONDS
-    while True:
-        try:
-            return os.open(GATES / name, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+
+    def late(*_: object) -> NoReturn:
+        raise TimeoutError(f"waiting for a driver at the gate {name}: not within {SECONDS:g} s\n{journal_tail()}")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    try:
+        return os.open(GATES / name, os.O_WRONLY)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

@@ -136,7 +136,7 @@ def _install_service(root: Path) -> None:
     shutil.copytree(deploy / "drop-ins", root / "opt/drop-ins")
     shutil.copytree(ROOT / "build/drivers/test", root / "opt/drivers")
     (root / "opt/checks").mkdir()
-    for name in ("boot_checks.py", "boot_asks.py"):
+    for name in ("boot_checks.py", "boot_confinement.py", "boot_service.py", "boot_asks.py"):
         shutil.copy(Path(__file__).with_name(name), root / "opt/checks")
     _write(units / "boot-checks.service", CHECKS)
     wanted = units / "multi-user.target.wants/boot-checks.service"
@@ -200,7 +200,7 @@ def _control_groups() -> Iterator[list[Path]]:
 
 
 def _remove(group: Path) -> None:
-    """The kernel may not be done yet with those that were in it."""
+    """The kernel may not be done yet with those that were in it, and in version 1 tells nobody when it is."""
     end = time.monotonic() + SECONDS_TO_LEAVE
     while True:
         try:
