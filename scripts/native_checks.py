@@ -21,7 +21,7 @@ PURE = (
 )
 # and some of them more: what they leave out of it, as settings or the pool, they play themselves.
 SANDBOX = ("sandbox.c", "landlock.c", "seccomp.c")
-CHANNEL = ("control.c", *SANDBOX, "log.c", "running.c")
+CHANNEL = ("control.c", "control_parse.c", *SANDBOX, "log.c", "running.c")
 CONNECTION = (
     *(
         "conn.c",

@@ -42,7 +42,7 @@ int control_start(struct start *start, char *why, size_t room);
 /* Loop. False: the daemon is gone. */
 bool control_receive(struct control_message *m);
 
-/* Both without the channel: a message is data[0..len), and what it names lies there. Of the first
+/* control_parse.c, both without the channel: a message is data[0..len), and what it names lies there. Of the first
  * neither `fd` nor `recorder` of the second is set (-1). 0, or -1; what a start that is
  * refused has allocated is not freed, as the process ends. */
 void control_parse(const unsigned char *data, size_t len, struct control_message *m);
