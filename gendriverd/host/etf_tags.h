@@ -8,6 +8,7 @@
 #define ETF_VERSION 131
 #define ETF_MAX_ARITY 16777215u	/* of a tuple, in any VM */
 #define ETF_ATOM_CHARS 255
+#define ETF_FLOAT_TEXT 31	/* bytes of a FLOAT_EXT, behind its tag */
 
 enum {
 	TAG_NEW_FLOAT = 70,
