@@ -18,7 +18,10 @@ from toolchain import HOST, INCLUDE, ROOT, Toolchain, find_compiler, link_progra
 BENCH = ROOT / "bench"
 BUILT = ROOT / "build" / "bench"
 RECORDING = ("stats_add", "slot_set", "slot_done", "slot_check", "recorder_loop")
-OF_THE_HOST = ("etf.c", "etf_leaf.c", "etf_text.c", "envelope.c", "frame.c", "term_get.c", "term_put.c")
+OF_THE_HOST = (
+    *("etf.c", "etf_leaf.c", "etf_text.c", "envelope.c", "frame.c"),
+    *("term_get.c", "term_get_number.c", "term_get_text.c", "term_put.c"),
+)
 
 
 def program(name: str, sources: list[Path], directory: Path = BUILT) -> Path:
