@@ -20,7 +20,8 @@ BUILT = ROOT / "build" / "bench"
 RECORDING = ("stats_add", "slot_set", "slot_done", "slot_check", "recorder_loop")
 OF_THE_HOST = (
     *("etf.c", "etf_leaf.c", "etf_text.c", "envelope.c", "frame.c"),
-    *("term_get.c", "term_get_number.c", "term_get_text.c", "term_put.c"),
+    *("term_get.c", "term_get_number.c", "term_get_text.c"),
+    *("term_put.c", "term_put_number.c", "term_put_text.c"),
 )
 
 

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "coverage"
 WHOLE = (
     *("etf.c", "etf_head.h", "etf_leaf.c", "etf_text.c", "frame.c", "envelope.c", "fields.h", "recorder.c"),
-    *("term_cursor.h", "term_get.c", "term_get_number.c", "term_get_text.c", "term_put.c", "control_parse.c"),
+    *("term_cursor.h", "term_get.c", "term_get_number.c", "term_get_text.c"),
+    *("term_out.h", "term_put.c", "term_put_number.c", "term_put_text.c", "control_parse.c"),
 )
 # Of control.c; tests/host and tests/daemon are about the rest of the channel.
 RECEIVERS = {"control_receive", "control_start", "receive"}
