@@ -27,6 +27,7 @@ CHANNEL = ("control.c", "control_parse.c", *SANDBOX, "log.c", "running.c")
 CONNECTION = (
     *(
         "conn.c",
+        "conn_answer.c",
         "conn_attend.c",
         "conn_clock.c",
         "conn_note.c",

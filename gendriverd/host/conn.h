@@ -8,7 +8,8 @@
  * conn_attend.c what is due on each: nothing accepted is lost, nor a last word
  * conn_read.c   bytes to frames (loop only)
  * conn_take.c   frames to requests (loop only)
- * conn_send.c   answers to frames to bytes (any thread)
+ * conn_answer.c answers to frames (any thread)
+ * conn_send.c   frames to bytes (any thread)
  * conn_part.c   parts of a reply, as far as the caller takes them (any worker)
  * conn_note.c   notes to those that asked for them (any thread)
  * conn_clock.c  deadlines, clients that do not read, drain and stop
@@ -202,6 +203,8 @@ bool conn_discard(struct conn *c);
  * the pool (loop only), or into `freed` (any thread). */
 void conn_flush(struct conn *c);
 void conn_flush_into(struct conn *c, struct queue *freed);
+/* The loop has something to do on c: its calls, its output, its end. */
+void conn_attention(struct conn *c);
 /* Loop. The replies of these have left. */
 void conn_answered(struct queue *freed);
 /* Those that wait to send a part look again. */
@@ -213,7 +216,7 @@ conn_stir(struct conn *c)
 }
 /* conn_part.c, any thread: 0 when out is one whole term of at most so many bytes, else the negative code. */
 int conn_whole(const gd_out *out, uint64_t most);
-/* Room for a small frame, or NULL: nobody is there to hear it, or no memory, and
+/* conn_answer.c, with c->lock held. Room for a small frame, or NULL: nobody is there to hear it, or no memory, and
  * then the connection ends, as a frame left out would be a lie. */
 unsigned char *conn_room(struct conn *c);
 /* The term of a frame whose head was just put there; with `own`, the malloc'ed buffer around it, which
