@@ -56,7 +56,7 @@ def host() -> Path:
 
 def host_without_records() -> Path:
     """The host with neither recorder nor statistics: the linker leads their functions to empty ones. The stores that
-    conn_take.c and worker.c make into a request's slot remain, and so do looks at the clock."""
+    conn_request.c and worker.c make into a request's slot remain, and so do looks at the clock."""
     wraps = tuple(f"-Wl,--wrap={name}" for name in RECORDING)
     out = BUILT / "gendriver-host-without-records"
     tools = Toolchain(find_compiler())

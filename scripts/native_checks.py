@@ -33,6 +33,7 @@ CONNECTION = (
         "conn_note.c",
         "conn_part.c",
         "conn_read.c",
+        "conn_request.c",
         "conn_send.c",
         "conn_take.c",
     ),

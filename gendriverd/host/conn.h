@@ -4,15 +4,16 @@
  * long as the process. A connection is (slot, generation); the generation changes
  * when a slot is freed, so an answer that comes too late finds nobody.
  *
- * conn.c        the table, adoption, the end of a slot
- * conn_attend.c what is due on each: nothing accepted is lost, nor a last word
- * conn_read.c   bytes to frames (loop only)
- * conn_take.c   frames to requests (loop only)
- * conn_answer.c answers to frames (any thread)
- * conn_send.c   frames to bytes (any thread)
- * conn_part.c   parts of a reply, as far as the caller takes them (any worker)
- * conn_note.c   notes to those that asked for them (any thread)
- * conn_clock.c  deadlines, clients that do not read, drain and stop
+ * conn.c         the table, adoption, the end of a slot
+ * conn_attend.c  what is due on each: nothing accepted is lost, nor a last word
+ * conn_read.c    bytes to frames (loop only)
+ * conn_take.c    frames to messages (loop only)
+ * conn_request.c calls and casts to requests (loop only)
+ * conn_answer.c  answers to frames (any thread)
+ * conn_send.c    frames to bytes (any thread)
+ * conn_part.c    parts of a reply, as far as the caller takes them (any worker)
+ * conn_note.c    notes to those that asked for them (any thread)
+ * conn_clock.c   deadlines, clients that do not read, drain and stop
  *
  * A connection's life: OPEN reads and answers. CLOSING has a goodbye to say: it
  * reads no request, waits until what was accepted is answered, says it. LINGER
@@ -189,6 +190,14 @@ enum taken { TAKEN, AGAIN, STARVED, ENDED };
 
 /* conn_take.c, loop. Take the frames in data[0..len); *taken bytes are done with. */
 enum taken conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken);
+
+struct envelope;
+/* conn_request.c, loop. A frame's call, or cast, to the batch that goes to the pool; large params keep
+ * the stash as their buffer. */
+enum taken conn_take_call(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
+    struct queue *batch);
+enum taken conn_take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
+    struct queue *batch);
 
 /* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
 bool conn_read(struct conn *c);
