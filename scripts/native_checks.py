@@ -42,6 +42,8 @@ CONNECTION = (
 ALSO = {
     "fuzz_control": CHANNEL,
     "test_control": CHANNEL,
+    "test_control_parse": CHANNEL,
+    "test_control_start": CHANNEL,
     "test_sandbox": SANDBOX,
     "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION),
 }
