@@ -14,7 +14,7 @@
 #include "frame.h"
 #include "input.h"
 #include "log.h"
-#include "mutate_term.h"
+#include "mutate_frames.h"
 #include "quarantine.h"
 #include "term.h"
 
@@ -299,33 +299,6 @@ compare(struct account is, struct account should)
 		abort();
 	if (is.goodbye != NULL && strcmp(is.goodbye, should.goodbye) != 0)
 		abort();
-}
-
-/* The frame at `at`, whose term is `size` bytes, with its length. */
-static size_t
-mutate_frame(uint8_t *data, size_t len, size_t most, size_t at, size_t size)
-{
-	size_t room = size + most - len, term = at + FRAME_HEAD;
-	uint8_t *copy = malloc(room);
-
-	if (copy == NULL)
-		return len;
-	memcpy(copy, data + term, size);
-	room = mutate_term(copy, size, room, 1);
-	len = replace_part(data, len, most, term, term + size, copy, room);
-	for (unsigned i = 0; i < FRAME_HEAD; i++)
-		data[at + i] = (uint8_t)(room >> 8 * (3 - i));
-	free(copy);
-	return len;
-}
-
-/* {call, Id, 1}, to begin with. */
-static size_t
-append_call(uint8_t *data, size_t len, size_t most)
-{
-	uint8_t call[] = { 0, 0, 0, 13, 131, 104, 3, 119, 4, 'c', 'a', 'l', 'l', 97, (uint8_t)rand(), 97, 1 };
-
-	return replace_part(data, len, most, len, len, call, sizeof(call));
 }
 
 size_t
