@@ -3,7 +3,7 @@
  * A driver that does its worst, one way for each command; as instance "early-NAME" the way NAME, in an ELF constructor.
  * The reply says of each attempt what came of it: "what=ok", or the error's name. Its settings: the file `secret`, which
  * it must not read or change, a directory `outside` it must not write to, the daemon's `admin` socket, and the `port` of
- * a listener that must not hear of it.
+ * a listener that must not hear of it. Longer than others: it is a list of ways.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
