@@ -87,7 +87,7 @@ struct etf_head {
  * each child has at least one byte there. */
 int etf_head(const unsigned char *p, size_t left, uint32_t bignum, struct etf_head *h);
 
-/* Characters of UTF-8 text, or -1 when it is none. */
+/* etf_text.c. Characters of UTF-8 text, or -1 when it is none. */
 int64_t etf_utf8_length(const unsigned char *text, size_t len);
 
 /* The number in a FLOAT_EXT, whose 31 bytes of text begin at `text`. */
