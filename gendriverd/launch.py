@@ -10,9 +10,9 @@ before it is reaped, while the number is still taken.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
@@ -36,7 +36,6 @@ ENVIRONMENT_PREFIXES = ("LC_", "MALLOC_", "ASAN_", "LSAN_", "TSAN_", "UBSAN_", "
 living: dict[
     int, str
 ] = {}  # the hosts and fronts that are not reaped, process id to number; as children, the process's own
-_numbers = itertools.count(1)
 
 
 class Exit(NamedTuple):
@@ -175,7 +174,7 @@ def launch_front(environ: Mapping[str, str] = os.environ) -> Host:
 
 def start_process(executable: Path, arguments: list[str], environment: dict[str, str]) -> Host:
     """Whatever is started: with its channel, its output, a session and a number of its own. Raises LaunchError."""
-    number = str(next(_numbers))
+    number = secrets.token_hex(16)  # not to be guessed: what a driver starts may say what it likes
     try:
         host = _spawn(executable, arguments, {**environment, NUMBER: number})
     except OSError as error:

@@ -15,6 +15,7 @@ import os
 import socket
 import stat
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from gendriverd.sources import GONE, Peer, of_address, of_nobody, of_user
 from gendriverd.users import owner_numbers
 
 BACKLOG = 1024
+LOCK_SECONDS = 10.0  # for another daemon to have its sockets
 PAUSE = 0.1  # seconds without accepting when there is no descriptor left, or when it cannot be done
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -217,13 +219,31 @@ def _give(path: Path, user: int, group: int, owner: str) -> None:
 
 @contextlib.contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """One daemon at a time looks for what is stale and binds: else it takes a socket that is not listening yet."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """One daemon of a user at a time looks for what is stale and binds: else it takes a socket that is not listening
+    yet. The lock is on a file that nobody else may open, as whoever may can hold it.
+    """
+    path = directory / f".gendriverd-{os.geteuid()}.lock"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        about = os.fstat(fd)
+        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
+            raise ListenError(f"cannot listen in {directory}: {path} is not this user's alone; remove it")
+        _lock(fd, path)
         yield
     finally:
         os.close(fd)
+
+
+def _lock(fd: int, path: Path) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise ListenError(f"cannot listen in {path.parent}: another process holds {path}") from None
+        time.sleep(0.02)
 
 
 def _make_directory(directory: Path) -> None:

@@ -15,8 +15,9 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ from gendriverd import erlterm, etf
 from gendriverd.errors import GendriverdError
 from gendriverd.etf import Atom
 from gendriverd.launch import find_driver, find_host, host_environment
+from gendriverd.log import LAST_LINES, clean_text
 from gendriverd.reports import Report, find
 from gendriverd.schema import Config
 from gendriverd.snapshot import Snapshot
 from gendriverd.start import Plan, start_message
 
 MESSAGE_MAX = 64 * 1024
+REPLY_MAX = 1 << 28
+LINE_MAX = 4096
 PART = b"\x83h\3w\4part"
 UNDER: dict[str, Sequence[str]] = {
     "gdb": ("gdb", "-q", "--batch", "-ex", "run", "-ex", "backtrace full", "-ex", "info registers", "--args"),
@@ -64,7 +68,7 @@ def replay(config: Config, wanted: str, *, under: str | None, driver: str | None
     environment = host_environment(library_path=str(Path(report["driver"]).parent))
     if under == "asan":
         environment |= _asan(environment)
-    return _verdict(*_run(command, environment, start, frame, timeout), report)
+    return _verdict(*_run(command, environment, start, frame, timeout, watched=under is not None), report)
 
 
 def _asan(environment: dict[str, str]) -> dict[str, str]:
@@ -103,17 +107,26 @@ def _frame(report: Report) -> bytes:
 
 
 def _run(
-    command: Sequence[str], environment: dict[str, str], start: dict[Any, Any], frame: bytes, timeout: float
+    command: Sequence[str],
+    environment: dict[str, str],
+    start: dict[Any, Any],
+    frame: bytes,
+    timeout: float,
+    *,
+    watched: bool,
 ) -> tuple[bytes, int | None]:
-    """What came back on the connection, and how the process ended."""
+    """What came back on the connection, and how the process ended. Who watches it has the terminal, a driver not."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, served = socket.socketpair()
     until = time.monotonic() + timeout
-    with control, client:
+    with control, client, contextlib.nullcontext() if watched else _shown() as output:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-c", ON_DESCRIPTOR_3, str(theirs.fileno()), *command],
                 stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=not watched,
                 pass_fds=[theirs.fileno()],
                 env=environment,
             )
@@ -128,6 +141,26 @@ def _run(
             control.close()
             code = _end(process)
     return said, code
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[int]:
+    """Where the host prints to: a thread shows it, and what it said last before this ends."""
+    ours, theirs = socket.socketpair()
+    thread = threading.Thread(target=_show, args=(ours,), daemon=True)
+    thread.start()
+    try:
+        yield theirs.fileno()
+    finally:
+        theirs.close()
+        thread.join(LAST_LINES)  # what it has left behind may print for ever
+
+
+def _show(output: socket.socket) -> None:
+    """Line by line, with nothing in it that a terminal obeys."""
+    with output, output.makefile("rb") as lines:
+        while line := lines.readline(LINE_MAX):
+            print(clean_text(line.decode("utf-8", "backslashreplace").removesuffix("\n")), file=sys.stderr)
 
 
 def _hand_over(control: socket.socket, start: dict[Any, Any], served: socket.socket, until: float) -> None:
@@ -170,6 +203,8 @@ def _until_answered(client: socket.socket, until: float) -> bytes:
             frame, data = data[4:end], data[end:]
             if not frame.startswith(PART):
                 return frame
+        if len(data) > REPLY_MAX:
+            raise ReplayError(f"an answer of more than {REPLY_MAX >> 20} MiB: none that a driver gives")
         client.settimeout(max(0.1, until - time.monotonic()))
         try:
             chunk = client.recv(1 << 20)
