@@ -262,7 +262,7 @@ def test_systemd_hears_no_life_sign_while_one_part_is_stuck(tmp_path: Path, part
         }
         path.write_text(configuration(own, {}))
         program = STUCK.format(module=module, cls=cls, task=task, condition=condition)
-        environ = {**os.environ, "NOTIFY_SOCKET": "@" + notify[1:], "WATCHDOG_USEC": "200000"}
+        environ = {**os.environ, "NOTIFY_SOCKET": "@" + notify[1:], "WATCHDOG_USEC": "2000000"}
         running = RunningDaemon([sys.executable, "-c", program, "serve", "--config", str(path)], environ)
         try:
             stuck = running.wait_event("parts_stuck")["parts"]
