@@ -19,7 +19,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 BUILT = ROOT / "build" / "coverage"
 WHOLE = (
-    *("etf.c", "etf_head.h", "etf_leaf.c", "etf_text.c", "frame.c", "envelope.c", "fields.h", "recorder.c"),
+    *(
+        "etf.c",
+        "etf_head.h",
+        "etf_leaf.c",
+        "etf_leaf.h",
+        "etf_text.c",
+        "frame.c",
+        "envelope.c",
+        "fields.h",
+        "recorder.c",
+    ),
     *("term_cursor.h", "term_get.c", "term_get_number.c", "term_get_text.c"),
     *("term_out.h", "term_put.c", "term_put_number.c", "term_put_text.c", "control_parse.c"),
 )

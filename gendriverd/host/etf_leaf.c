@@ -3,7 +3,7 @@
  * The leaves of etf_head.h that take more than a look at their length: atoms, what names a node, large integers. And
  * the head of a fun, which such leaves make up.
  */
-#include "etf_head.h"
+#include "etf_leaf.h"
 #include "etf_tags.h"
 
 #define REFERENCE_WORDS 5
