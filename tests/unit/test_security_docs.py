@@ -19,7 +19,9 @@ NAMED = [(control, part.strip()) for control, _, tests in ROWS for part in tests
 
 
 def source(module: str) -> str:
-    files = [path for path in TESTS.rglob(f"{module.rsplit('/', 1)[-1]}.*") if path.suffix in {".py", ".erl", ".c"}]
+    name = f"{module.rsplit('/', 1)[-1]}.*"
+    places = [*TESTS.rglob(name), *(ROOT / "erlang/test").glob(name)]
+    files = [path for path in places if path.suffix in {".py", ".erl", ".c"}]
     assert files, f"there is no {module}"
     return "".join(path.read_text() for path in files)
 
@@ -32,7 +34,9 @@ def test_what_breaks_a_control_is_there(control: str, part: str) -> None:
     module, _, names = part.partition(":")
     text = source(module.split(" ")[0])
     for name in re.findall("`([a-z0-9_]+)`", names):
-        assert f"def test_{name}" in text or f'"{name}"' in text, f"{control}: {module} has no {name}"
+        assert re.search(rf'def test_{name}|"{name}"|^{name}(_test_?)?\(', text, re.MULTILINE), (
+            f"{control}: {module} has no {name}"
+        )
 
 
 def test_each_control_names_one() -> None:

@@ -1,56 +1,79 @@
 %% SPDX-License-Identifier: MIT
-%% @doc Finds, without decoding it, the term that must not be decoded: a bit string of no bytes (77, 0:32, 0).
+%% @doc Finds, without decoding it, what must not be decoded in a term: funs, and a bit string of no bytes.
 %%
-%% OTP 28 takes its size for minus eight bits and ends the whole node, as it cannot allocate so much (28.5 does);
-%% for OTP 25 it is an empty binary. A host never sends it, but a service that means harm may.
+%% `binary_to_term' lets both in, with `safe' too, and both end the whole node: each fun of a module and number that
+%% it does not know (112) stays in its table of funs for ever, which is full at half a million; a bit string (77, 0:32,
+%% 0) has a size of minus eight bits for OTP 28 (28.5), which ends as it cannot allocate so much. A host never makes
+%% one up, but a service that means harm may, and a driver that gives back what it gets gives back another client's.
 -module(gen_driver_etf).
 
 -export([is_safe/2]).
 
+-define(FEW, 256).
+
 %% @doc Whether the term at `At' can be given to `binary_to_term'; false, too, for some that it refuses anyway.
 -spec is_safe(binary(), non_neg_integer()) -> boolean().
 is_safe(Frame, At) ->
-    Scope = [{scope, {At, byte_size(Frame) - At}}],
-    %% One byte is found several times faster than six, and most frames do not have it.
-    binary:match(Frame, <<77>>, Scope) =:= nomatch
-        orelse binary:match(Frame, <<77, 0:40>>, Scope) =:= nomatch
-        orelse walk(binary:part(Frame, At, byte_size(Frame) - At), 1).
+    <<_:At/binary, Term/binary>> = Frame,
+    case Term of
+        <<109, Size:32, _:Size/binary>> -> true;        % the bytes of a binary are anything
+        <<104, 2, 119, 2, "ok", 109, Size:32, _:Size/binary>> -> true;
+        _ -> not has_tag(Term) orelse walk(Term, 1)
+    end.
 
-%% Over the terms that are still to come. Funs are not walked: a reply that holds one is undecodable.
+%% Only a term that has such a byte anywhere is walked. To prepare a search costs more than to look through few bytes
+%% by hand.
+has_tag(Term) when byte_size(Term) =< ?FEW -> is_there(Term);
+%% One byte at a time is found faster than one of three.
+has_tag(Term) -> lists:any(fun(Tag) -> binary:match(Term, Tag) =/= nomatch end, [<<77>>, <<112>>, <<113>>]).
+
+is_there(<<Tag, _/binary>>) when Tag =:= 77; Tag =:= 112; Tag =:= 113 -> true;
+is_there(<<_, Rest/binary>>) -> is_there(Rest);
+is_there(<<>>) -> false.
+
+%% Over the terms that are still to come: in one go and without a stack, however deep they are. Each clause begins with
+%% the bytes, else they would be wrapped anew for each term.
 -spec walk(binary(), non_neg_integer()) -> boolean().
-walk(_, 0) -> true;
-walk(<<77, 0:32, _/binary>>, _) -> false;
-walk(<<77, Size:32, _, _:Size/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<97, _, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<98, _:32, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<70, _:64, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<99, _:31/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<110, Size, _, _:Size/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<111, Size:32, _, _:Size/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<106, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<107, Size:16, _:Size/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<109, Size:32, _:Size/binary, Rest/binary>>, N) -> walk(Rest, N - 1);
-walk(<<104, Arity, Rest/binary>>, N) -> walk(Rest, N - 1 + Arity);
-walk(<<105, Arity:32, Rest/binary>>, N) -> walk(Rest, N - 1 + Arity);
-walk(<<108, Length:32, Rest/binary>>, N) -> walk(Rest, N + Length);
-walk(<<116, Pairs:32, Rest/binary>>, N) -> walk(Rest, N - 1 + 2 * Pairs);
-walk(<<103, Rest/binary>>, N) -> of_node(Rest, 9, N);
-walk(<<88, Rest/binary>>, N) -> of_node(Rest, 12, N);
-walk(<<102, Rest/binary>>, N) -> of_node(Rest, 5, N);
-walk(<<89, Rest/binary>>, N) -> of_node(Rest, 8, N);
-walk(<<120, Rest/binary>>, N) -> of_node(Rest, 12, N);
-walk(<<101, Rest/binary>>, N) -> of_node(Rest, 5, N);
-walk(<<114, Words:16, Rest/binary>>, N) -> of_node(Rest, 1 + 4 * Words, N);
-walk(<<90, Words:16, Rest/binary>>, N) -> of_node(Rest, 4 + 4 * Words, N);
-walk(Atom, N) -> of_node(Atom, 0, N).
+walk(<<Tag, Rest/binary>>, N) when N > 0 -> over(Rest, Tag, N - 1);
+walk(<<_/binary>>, N) -> N =:= 0.
+
+%% What stands behind a tag, and then so many terms more. Funs (112, 113, 117) are none of these.
+over(<<_, Rest/binary>>, 97, N) -> walk(Rest, N);
+over(<<_:32, Rest/binary>>, 98, N) -> walk(Rest, N);
+over(<<_:64, Rest/binary>>, 70, N) -> walk(Rest, N);
+over(<<Size, _:Size/binary, Rest/binary>>, 119, N) -> walk(Rest, N);
+over(<<Size:16, _:Size/binary, Rest/binary>>, 100, N) -> walk(Rest, N);
+over(<<Size:32, _:Size/binary, Rest/binary>>, 109, N) -> walk(Rest, N);
+over(<<Arity, Rest/binary>>, 104, N) -> walk(Rest, N + Arity);
+over(<<Length:32, Rest/binary>>, 108, N) -> walk(Rest, N + Length + 1);
+over(<<Rest/binary>>, 106, N) -> walk(Rest, N);
+over(<<Size:16, _:Size/binary, Rest/binary>>, 107, N) -> walk(Rest, N);
+over(<<Pairs:32, Rest/binary>>, 116, N) -> walk(Rest, N + 2 * Pairs);
+over(<<Size, _, _:Size/binary, Rest/binary>>, 110, N) -> walk(Rest, N);
+over(<<Size:32, _, _:Size/binary, Rest/binary>>, 111, N) -> walk(Rest, N);
+over(<<Arity:32, Rest/binary>>, 105, N) -> walk(Rest, N + Arity);
+over(<<0:32, _/binary>>, 77, _) -> false;
+over(<<Size:32, _, _:Size/binary, Rest/binary>>, 77, N) -> walk(Rest, N);
+over(<<_:31/binary, Rest/binary>>, 99, N) -> walk(Rest, N);
+over(<<Size:16, _:Size/binary, Rest/binary>>, 118, N) -> walk(Rest, N);
+over(<<Size, _:Size/binary, Rest/binary>>, 115, N) -> walk(Rest, N);
+over(<<Rest/binary>>, 103, N) -> of_node(Rest, 9, N);
+over(<<Rest/binary>>, 88, N) -> of_node(Rest, 12, N);
+over(<<Rest/binary>>, 102, N) -> of_node(Rest, 5, N);
+over(<<Rest/binary>>, 89, N) -> of_node(Rest, 8, N);
+over(<<Rest/binary>>, 120, N) -> of_node(Rest, 12, N);
+over(<<Rest/binary>>, 101, N) -> of_node(Rest, 5, N);
+over(<<Words:16, Rest/binary>>, 114, N) -> of_node(Rest, 1 + 4 * Words, N);
+over(<<Words:16, Rest/binary>>, 90, N) -> of_node(Rest, 4 + 4 * Words, N);
+over(<<_/binary>>, _, _) -> false.
 
 %% An atom, and so many bytes more: pids, ports and references.
 of_node(<<Tag, Size:16, _:Size/binary, Rest/binary>>, More, N) when Tag =:= 100; Tag =:= 118 -> past(Rest, More, N);
 of_node(<<Tag, Size, _:Size/binary, Rest/binary>>, More, N) when Tag =:= 115; Tag =:= 119 -> past(Rest, More, N);
-of_node(_, _, _) -> false.
+of_node(<<_/binary>>, _, _) -> false.
 
 past(Bytes, More, N) ->
     case Bytes of
-        <<_:More/binary, Rest/binary>> -> walk(Rest, N - 1);
+        <<_:More/binary, Rest/binary>> -> walk(Rest, N);
         _ -> false
     end.

@@ -35,7 +35,6 @@
 -define(VERSION, 131).
 -define(NIL, 106).
 -define(MAX_ID, 16#7fffffff).
--define(FEW, 256).
 %% Larger binaries are not on a process's heap.
 -define(HEAP, 64).
 
@@ -204,51 +203,21 @@ small(<<109, Size:32, Bytes:Size/binary>>) when Size =< ?HEAP -> {ok, binary:cop
 small(_) -> none.
 
 any(Frame, BodyAt) ->
-    Suspect = is_suspect(Frame, BodyAt),
-    case not Suspect orelse gen_driver_etf:is_safe(Frame, BodyAt) of
-        true -> decoded(Frame, Suspect);
+    case gen_driver_etf:is_safe(Frame, BodyAt) of
+        true -> decoded(Frame);
         false -> undecodable
     end.
 
-decoded(Frame, MayHoldFun) ->
+decoded(Frame) ->
     try binary_to_term(Frame, [safe, used]) of
         {Envelope, Used} when Used =:= byte_size(Frame), is_tuple(Envelope), tuple_size(Envelope) > 0 ->
-            Term = element(tuple_size(Envelope), Envelope),
-            case MayHoldFun andalso holds_fun(Term) of
-                true -> undecodable;
-                false -> {ok, Term}
-            end;
+            {ok, element(tuple_size(Envelope), Envelope)};
         _ ->
             undecodable
     catch
         error:badarg -> undecodable;
         error:system_limit -> undecodable
     end.
-
-%% `safe' lets funs in (112, 113), and a bit string (77) that must not be decoded. Only a frame that has
-%% such a byte anywhere is walked. To prepare a search costs more than to look through few bytes by hand.
-is_suspect(Frame, BodyAt) ->
-    <<_:BodyAt/binary, Body/binary>> = Frame,
-    case Body of
-        <<109, Size:32, _:Size/binary>> -> false;       % the bytes of a binary are anything
-        <<104, 2, 119, 2, "ok", 109, Size:32, _:Size/binary>> -> false;
-        _ when byte_size(Body) =< ?FEW -> has_tag(Body);
-        _ -> has_tag(Frame, BodyAt)
-    end.
-
-has_tag(Frame, BodyAt) ->
-    Scope = [{scope, {BodyAt, byte_size(Frame) - BodyAt}}],
-    %% One byte at a time is found faster than one of three.
-    lists:any(fun(Tag) -> binary:match(Frame, Tag, Scope) =/= nomatch end, [<<77>>, <<112>>, <<113>>]).
-
-has_tag(<<Tag, _/binary>>) when Tag =:= 77; Tag =:= 112; Tag =:= 113 -> true;
-has_tag(<<_, Rest/binary>>) -> has_tag(Rest);
-has_tag(<<>>) -> false.
-
-holds_fun([Head | Tail]) -> holds_fun(Head) orelse holds_fun(Tail);
-holds_fun(Tuple) when is_tuple(Tuple) -> holds_fun(tuple_to_list(Tuple));
-holds_fun(Map) when is_map(Map) -> holds_fun(maps:to_list(Map));
-holds_fun(Term) -> is_function(Term).
 
 %% @doc Whether a call that failed so certainly never started.
 -spec retryable(failed_reason()) -> boolean().
