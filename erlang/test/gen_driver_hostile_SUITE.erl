@@ -8,7 +8,7 @@
 -compile(export_all).
 -compile(nowarn_export_all).
 
--import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcomed/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
+-import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
                           async/1, outcome/1, drained/1]).
 -import(gen_driver_test_client, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
 
@@ -24,7 +24,7 @@ groups() ->
        bytes_flipped_in_a_reply, half_closed_is_hung_up_on, silence_then_the_answer_twice, words_after_a_goodbye]},
      {handshakes, [parallel],
       [welcomes_of_hostile_sizes, a_welcome_of_the_greatest_size, a_dribbled_handshake_has_an_end,
-       welcomed_and_left_is_no_success]},
+       welcomed_and_left_is_no_success, atoms_of_welcomes_have_an_end]},
      {rules, [parallel],
       [a_plain_call_that_gives_up_is_not_cancelled, a_flush_waits_for_no_empty_mailbox, no_atom_of_a_welcome_is_made,
        an_answer_of_another_link_is_nobodys, no_port_command]}].
@@ -276,6 +276,32 @@ no_atom_of_a_welcome_is_made(Config) ->
     serves(Client, Conn),
     ?assertError(badarg, binary_to_existing_atom(Name)),
     ?assertError(badarg, binary_to_existing_atom(<<"a_command_only_a_", "welcome_says">>)).
+
+%% A service that names others each time: the node has had 4,096 of them then, and not one more, whoever asks.
+atoms_of_welcomes_have_an_end(Config) ->
+    ok = gen_driver_test_log:start(?FUNCTION_NAME),
+    Client = client((quick())#{driver_atoms => true}, Config),
+    [begin
+         Conn = welcome(listener(Config), #{atoms => names(Round)}),
+         ok = gen_driver_tcp:await(Client, 5000),
+         gen_driver_fake:close(Conn)
+     end || Round <- lists:seq(1, 16)],
+    ?assert(lists:all(fun is_atom_here/1, names(16))),
+    [closed = recv(welcome(listener(Config), #{atoms => names(Round)})) || Round <- lists:seq(17, 20)],
+    ok = gen_driver_test_log:warning("bad_welcome,too_many_atoms"),
+    [] = [Line || Line <- gen_driver_test_log:warnings(), string:find(Line, "too_many_atoms") =/= nomatch],
+    ok = gen_driver_test_log:stop(?FUNCTION_NAME),
+    serves(Client, welcome(listener(Config), #{atoms => names(16)})),
+    Other = async(fun() -> client(#{driver_atoms => true}, Config), receive stop -> ok end end),
+    closed = recv(welcome(listener(Config), #{atoms => names(17)})),
+    element(2, Other) ! stop,
+    ?assertNot(lists:any(fun is_atom_here/1, names(17))).
+
+names(Round) ->
+    [iolist_to_binary(["an_atom_of_a_welcome_", integer_to_list(Round * 256 + N)]) || N <- lists:seq(1, 256)].
+
+is_atom_here(Name) ->
+    try is_atom(binary_to_existing_atom(Name)) catch error:badarg -> false end.
 
 %% During a drain there are two links with the same ids.
 an_answer_of_another_link_is_nobodys(Config) ->

@@ -100,16 +100,14 @@ proved({ok, Proof}, Welcome, Check) ->
 proved({error, Reason}, _Welcome, _Check) ->
     {error, Reason}.
 
-welcomed(Welcome, #{driver_atoms := true}) -> make_atoms(Welcome);
-welcomed(Welcome, _Options) -> {welcome, Welcome}.
-
-%% Asked for by the option: from now on replies that hold them can be decoded.
-make_atoms(Welcome = #{atoms := Names}) ->
-    try lists:foreach(fun(Name) -> _ = binary_to_atom(Name) end, Names) of
-        ok -> {welcome, Welcome}
-    catch
-        error:_ -> {error, bad_welcome}
-    end.
+%% Asked for by the option.
+welcomed(Welcome = #{atoms := Names}, #{driver_atoms := true, connect := Address, instance := Instance}) ->
+    case gen_driver_atoms:make(Names, {Address, Instance}) of
+        ok -> {welcome, Welcome};
+        {error, Reason} -> {error, Reason}
+    end;
+welcomed(Welcome, _Options) ->
+    {welcome, Welcome}.
 
 recv_frame(Socket, Deadline) ->
     case recv(Socket, 4, Deadline) of
