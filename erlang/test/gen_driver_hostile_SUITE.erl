@@ -8,7 +8,7 @@
 -compile(export_all).
 -compile(nowarn_export_all).
 
--import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
+-import(gen_driver_fake, [accept/1, greet/1, hello/1, welcome/1, welcome/2, welcomed/2, refuse/2, recv/1, recv_calls/2, send/2, send_raw/2, frame/1,
                           async/1, outcome/1, drained/1]).
 -import(gen_driver_test_client, [connected/1, connected/3, client/2, plain/2, call/4, until/2, client_socket/1]).
 
@@ -24,7 +24,8 @@ groups() ->
        bytes_flipped_in_a_reply, half_closed_is_hung_up_on, silence_then_the_answer_twice, words_after_a_goodbye]},
      {handshakes, [parallel],
       [welcomes_of_hostile_sizes, a_welcome_of_the_greatest_size, a_dribbled_handshake_has_an_end,
-       welcomed_and_left_is_no_success, atoms_of_welcomes_have_an_end]},
+       welcomed_and_left_is_no_success, atoms_of_welcomes_have_an_end,
+       no_word_of_a_server_commands_a_terminal]},
      {rules, [parallel],
       [a_plain_call_that_gives_up_is_not_cancelled, a_flush_waits_for_no_empty_mailbox, no_atom_of_a_welcome_is_made,
        an_answer_of_another_link_is_nobodys, no_port_command]}].
@@ -302,6 +303,28 @@ names(Round) ->
 
 is_atom_here(Name) ->
     try is_atom(binary_to_existing_atom(Name)) catch error:badarg -> false end.
+
+%% What a server says of itself, why it refuses and why it leaves: in logs, and in what telemetry counts by.
+no_word_of_a_server_commands_a_terminal(Config) ->
+    Evil = <<"\e]0;evil\a\x9b\r\n2026 all is well">>,
+    ok = logger:set_module_level(gen_driver_links, info),
+    ok = gen_driver_test_log:start(?FUNCTION_NAME, info),
+    Client = client((quick())#{instance => ?FUNCTION_NAME}, Config),
+    refuse(listener(Config), binary_to_atom(Evil, latin1)),
+    Conn = welcome(listener(Config), #{instance => Evil}),
+    ok = gen_driver_tcp:await(Client, 5000),
+    #{welcome := #{instance := <<"no_word_of_a_server_commands_a_terminal">>}} = gen_driver_tcp:info(Client),
+    send(Conn, {goodbye, binary_to_atom(Evil, latin1)}),
+    Lines = [logged("no link to no_word"), logged("of no_word"), logged("goodbye")],
+    ok = logger:unset_module_level(gen_driver_links),
+    ok = gen_driver_test_log:stop(?FUNCTION_NAME),
+    %% Our own line breaks are followed by an indentation.
+    [] = [Line || Line <- Lines, re:run(Line, "[\\x{0}-\\x{9}\\x{b}-\\x{1f}\\x{7f}-\\x{9f}]|\n[^ ]", [unicode]) =/= nomatch].
+
+logged(Text) ->
+    receive {warning, Line} -> case string:find(Line, Text) of nomatch -> logged(Text); _ -> Line end
+    after 5000 -> error({not_logged, Text})
+    end.
 
 %% During a drain there are two links with the same ids.
 an_answer_of_another_link_is_nobodys(Config) ->

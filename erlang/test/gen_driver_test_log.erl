@@ -1,11 +1,14 @@
 %% SPDX-License-Identifier: MIT
-%% A log handler that hands warnings to the test.
+%% A log handler that hands warnings, or all from a level on, to the test.
 -module(gen_driver_test_log).
 
--export([start/1, stop/1, warning/1, warnings/0, log/2]).
+-export([start/1, start/2, stop/1, warning/1, warnings/0, log/2]).
 
 start(Id) ->
-    ok = logger:add_handler(Id, ?MODULE, #{level => warning, config => self()}).
+    start(Id, warning).
+
+start(Id, Level) ->
+    ok = logger:add_handler(Id, ?MODULE, #{level => Level, config => self()}).
 
 stop(Id) ->
     ok = logger:remove_handler(Id).

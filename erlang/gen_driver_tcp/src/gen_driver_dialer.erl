@@ -57,7 +57,7 @@ shake_hands(Socket, Options, Deadline) ->
              fun(Check) -> answered(recv_frame(Socket, Deadline), Check) end,
              fun({Welcome, none}) -> {next, Welcome};
                 ({Welcome, Check}) -> proved(recv_frame(Socket, Deadline), Welcome, Check) end,
-             fun(Welcome) -> welcomed(Welcome, Options) end],
+             fun(Welcome) -> welcomed(Welcome#{instance := maps:get(instance, Options)}, Options) end],
     case steps(Steps, none) of
         {welcome, Welcome} -> {ok, Socket, Welcome};
         Not ->
@@ -100,7 +100,8 @@ proved({ok, Proof}, Welcome, Check) ->
 proved({error, Reason}, _Welcome, _Check) ->
     {error, Reason}.
 
-%% Asked for by the option.
+%% Its name is the one that was asked for, whatever a server says: it is logged, and counted by. Atoms are made where
+%% the option asks for them.
 welcomed(Welcome = #{atoms := Names}, #{driver_atoms := true, connect := Address, instance := Instance}) ->
     case gen_driver_atoms:make(Names, {Address, Instance}) of
         ok -> {welcome, Welcome};
