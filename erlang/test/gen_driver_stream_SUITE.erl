@@ -22,7 +22,7 @@ groups() ->
       [parts_come_in_order_before_the_reply, credit_follows_what_is_taken, folds, a_fold_that_raises_cancels,
        parts_as_messages, failed_streams, a_stream_has_a_deadline, a_stream_that_never_pauses_has_one_too, a_cancelled_stream_is_silent,
        a_stream_that_waits_is_cancelled, dead_consumer_is_cancelled, a_stream_dies_with_its_link,
-       a_stream_dies_with_its_client, an_undecodable_part_ends_its_stream, parts_unasked_are_ignored,
+       a_stream_dies_with_its_client, an_undecodable_part_ends_its_stream, parts_unasked_are_ignored, parts_beyond_their_credit_end_the_link,
        two_streams_and_calls_share_a_link, a_drained_link_is_left_when_its_stream_ends, wrong_options_are_a_crash]},
      {notes, [parallel],
       [notes_reach_their_subscribers, last_words_reach_them_too, a_strangers_reference_is_no_harm, the_last_unsubscribes, a_dead_subscriber_is_forgotten,
@@ -201,6 +201,29 @@ parts_unasked_are_ignored(Config) ->
     [send(Conn, Frame) || Frame <- [{part, 0, x}, {part, 5, x}, {reply, 0, ok}, {part, 0, late}]],
     ok = outcome(Call),
     #{connects := 1, status := up} = gen_driver_tcp:info(Client).
+
+%% As many as were asked for are there, and no more get into the caller's mailbox.
+parts_beyond_their_credit_end_the_link(Config) ->
+    {Client, First} = connected(#{backoff => {1, 2}}, #{}, Config),
+    S0 = started(Client, #{credit => 2}),
+    {call, 0, 1, params, #{parts := 2}} = recv(First),
+    send_raw(First, [frame({part, 0, N}) || N <- lists:seq(1, 1000)]),
+    Second = welcome(?config(listener, Config)),
+    {messages, Parts} = process_info(self(), messages),
+    3 = length(Parts),                          % and what became of it
+    {part, 1, S1} = gen_driver_tcp:next_part(S0, 5000),
+    {part, 2, S2} = gen_driver_tcp:next_part(S1, 5000),
+    {done, {error, {failed, disconnected}}} = gen_driver_tcp:next_part(S2, 5000),
+    S3 = started(Client, #{credit => 2}),
+    {call, 0, 1, params, #{parts := 2}} = recv(Second),
+    [send(Second, {part, 0, N}) || N <- [1, 2]],
+    {part, 1, S4} = gen_driver_tcp:next_part(S3, 5000),
+    {credit, 0, 1} = recv(Second),
+    send_raw(Second, [frame({part, 0, N}) || N <- [3, 4]]),
+    welcome(?config(listener, Config)),
+    {part, 2, S5} = gen_driver_tcp:next_part(S4, 5000),
+    {part, 3, S6} = gen_driver_tcp:next_part(S5, 5000),
+    {done, {error, {failed, disconnected}}} = gen_driver_tcp:next_part(S6, 5000).
 
 two_streams_and_calls_share_a_link(Config) ->
     {Client, Conn} = connected(Config),

@@ -8,7 +8,7 @@
 -include("gen_driver_request.hrl").
 
 -export([new/1, add/3, reply/4, failed/3, part/4, give_up/2]).
--export([cancel/2, stream/2, watch/2, down/2]).
+-export([cancel/2, credit/3, watch/2, down/2]).
 -export([size/1, has_streams/1, has_answered/1]).
 -export_type([calls/0]).
 
@@ -23,7 +23,8 @@
     undecodable :: term(),
     pending = #{} :: #{gen_driver_proto:id() => #call{}},
     watched = #{} :: #{reference() => gen_driver_proto:id()},
-    streams = #{} :: #{reference() => gen_driver_proto:id()},   % calls that take parts
+    %% Calls that take parts: by the caller's reference, and how many more may come.
+    streams = #{} :: #{reference() => {gen_driver_proto:id(), Parts :: non_neg_integer()}},
     next_id = 0 :: non_neg_integer(),           % goes on beyond the last id: from then on they are not fresh
     answered = false :: boolean()               % some call, at some time
 }).
@@ -36,17 +37,19 @@ new(Undecodable) ->
 
 %% @doc And this one, under the next id that is free.
 -spec add(gen_driver_queue:request(), Tick :: integer(), calls()) -> {gen_driver_proto:id(), calls()}.
-add(#request{from = From, style = Style, ref = Ref}, Tick, Calls) ->
+add(Request = #request{from = From, style = Style, ref = Ref}, Tick, Calls) ->
     #calls{undecodable = Undecodable, pending = Pending, watched = Watched, streams = Streams, next_id = Next,
            answered = Answered} = Calls,
     Id = gen_driver_proto:next_id(Next, Pending),
     Call = #call{from = From, style = Style, ref = Ref, tick = Tick},
     %% Built and not updated: that is a call of setelement/3, for each request.
     {Id, #calls{undecodable = Undecodable, pending = Pending#{Id => Call}, watched = Watched,
-                streams = streams(Style, Ref, Id, Streams), next_id = Next + 1, answered = Answered}}.
+                streams = streams(Request, Id, Streams), next_id = Next + 1, answered = Answered}}.
 
-streams(stream, Ref, Id, Streams) -> Streams#{Ref => Id};
-streams(_Style, _Ref, _Id, Streams) -> Streams.
+streams(#request{style = stream, ref = Ref, options = Options}, Id, Streams) ->
+    Streams#{Ref => {Id, maps:get(parts, Options, 0)}};
+streams(_Request, _Id, Streams) ->
+    Streams.
 
 %%% Frames
 
@@ -93,14 +96,21 @@ unwatch(#call{monitor = Monitor}, Calls = #calls{watched = Watched}) ->
     true = demonitor(Monitor, [flush]),
     Calls#calls{watched = maps:remove(Monitor, Watched)}.
 
-%% @doc A part came. One that nobody asked for, or that comes after its caller has left, is ignored.
--spec part(gen_driver_proto:id(), BodyAt :: pos_integer(), Frame :: binary(), calls()) -> ok.
-part(Id, BodyAt, Frame, #calls{pending = Pending}) ->
+%% @doc A part came. One that nobody asked for, or that comes after its caller has left, is ignored; `bad_frame' when
+%% the host sends more than it was given credit for: nothing else bounds the caller's mailbox.
+-spec part(gen_driver_proto:id(), BodyAt :: pos_integer(), Frame :: binary(), calls()) -> {ok, calls()} | bad_frame.
+part(Id, BodyAt, Frame, Calls = #calls{pending = Pending, streams = Streams}) ->
     case Pending of
-        #{Id := #call{style = stream, from = From}} when From =/= nobody ->
-            gen_driver_answer:part(From, BodyAt, Frame);
+        #{Id := #call{style = stream, from = From, ref = Ref}} when From =/= nobody ->
+            case Streams of
+                #{Ref := {_, 0}} ->
+                    bad_frame;
+                #{Ref := {_, Parts}} ->
+                    ok = gen_driver_answer:part(From, BodyAt, Frame),
+                    {ok, Calls#calls{streams = Streams#{Ref := {Id, Parts - 1}}}}
+            end;
         #{} ->
-            ok
+            {ok, Calls}
     end.
 
 %% @doc The end: all of them hear this.
@@ -126,11 +136,12 @@ abandon(Id, Call, Calls = #calls{pending = Pending}) ->
     ok = gen_driver_answer:forget(Call#call.from, Call#call.style),
     Left#calls{pending = Pending#{Id := Call#call{from = nobody, monitor = none}}}.
 
-%% @doc The id of a stream, by its caller's reference. `not_mine' when it is not in flight here.
--spec stream(reference(), calls()) -> {ok, gen_driver_proto:id()} | not_mine.
-stream(Ref, #calls{streams = Streams}) ->
+%% @doc So many parts more may come to a stream, by its caller's reference: its id. `not_mine' when it is not in flight
+%% here.
+-spec credit(reference(), pos_integer(), calls()) -> {ok, gen_driver_proto:id(), calls()} | not_mine.
+credit(Ref, More, Calls = #calls{streams = Streams}) ->
     case Streams of
-        #{Ref := Id} -> {ok, Id};
+        #{Ref := {Id, Parts}} -> {ok, Id, Calls#calls{streams = Streams#{Ref := {Id, Parts + More}}}};
         #{} -> not_mine
     end.
 

@@ -136,8 +136,10 @@ frames([Frame | Frames], Notes, Calls, Link) ->
         {failed, Id, Reason} ->
             frames(Frames, Notes, gen_driver_calls:failed(Id, Reason, Calls), Link);
         {part, Id, BodyAt} ->
-            ok = gen_driver_calls:part(Id, BodyAt, Frame, Calls),
-            frames(Frames, Notes, Calls, Link);
+            case gen_driver_calls:part(Id, BodyAt, Frame, Calls) of
+                {ok, Taken} -> frames(Frames, Notes, Taken, Link);
+                bad_frame -> {lost, bad_frame, lists:reverse(Notes), answered(Calls, Link)}
+            end;
         {note, BodyAt} ->
             frames(Frames, [{BodyAt, Frame} | Notes], Calls, Link);
         {pong, Id} ->
@@ -172,8 +174,8 @@ cancelled(Id, Link) ->
 %% @doc The caller of a stream takes so many parts more. `not_mine' when it is not in flight here.
 -spec credit(reference(), pos_integer(), link()) -> {ok, link()} | not_mine.
 credit(Ref, Parts, Link = #link{calls = Calls}) ->
-    case gen_driver_calls:stream(Ref, Calls) of
-        {ok, Id} -> {ok, control(gen_driver_proto:encode_credit(Id, Parts), Link)};
+    case gen_driver_calls:credit(Ref, Parts, Calls) of
+        {ok, Id, Given} -> {ok, control(gen_driver_proto:encode_credit(Id, Parts), Link#link{calls = Given})};
         not_mine -> not_mine
     end.
 
