@@ -8,7 +8,8 @@ defaults_test() ->
     {ok, Options} = gen_driver_options:client([{instance, sum}]),
     ?assertEqual(#{connect => {tcp, {127, 0, 0, 1}, 9900}, instance => <<"sum">>, connect_timeout => 8000,
                    connect_wait => 5000, plain_timeout => infinity, max_in_flight => 4096,
-                   max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, backoff => {100, 5000},
+                   max_queued => {10000, 64 bsl 20}, max_frame => 65 bsl 20, max_notes => 16 bsl 20,
+                   backoff => {100, 5000},
                    driver_atoms => false, undecodable => {error, {failed, undecodable}}, ping => 15000,
                    ping_timeout => 60000, leave_timeout => 300000, tcp_options => [], tls_options => [], auth => none},
                  Options).
@@ -36,13 +37,14 @@ connect(Url) ->
 
 options_test_() ->
     Good = [{instance, "sum"}, {instance, <<"s">>}, {connect_timeout, 1}, {connect_wait, 0}, {plain_timeout, 1},
-            {max_in_flight, 1}, {max_queued, 1}, {max_queued, {1, 1}}, {max_frame, 1}, {backoff, {1, 1}},
+            {max_in_flight, 1}, {max_queued, 1}, {max_queued, {1, 1}}, {max_frame, 1}, {max_notes, 1}, {backoff, {1, 1}},
             {driver_atoms, true}, {undecodable, anything}, {ping, 1}, {ping, infinity}, {ping_timeout, 1},
             {tls_options, [{cacertfile, "ca.pem"}, {server_name_indication, "name"}, {depth, 2}]},
             {tcp_options, [inet6, {keepalive, false}, {sndbuf, 1000}, {raw, 6, 4, <<1:32>>}]}],
     Bad = [{instance, ""}, {instance, 1}, {instance, [foo]}, {connect_timeout, 0}, {connect_timeout, infinity},
            {connect_wait, -1}, {plain_timeout, 0}, {max_in_flight, 0}, {max_queued, 0}, {max_queued, {0, 1}},
-           {max_frame, 1 bsl 32}, {backoff, {0, 1}}, {backoff, {2, 1}}, {backoff, 1}, {driver_atoms, yes},
+           {max_frame, 1 bsl 32}, {max_notes, 0}, {max_notes, infinity},
+           {backoff, {0, 1}}, {backoff, {2, 1}}, {backoff, 1}, {driver_atoms, yes},
            {ping, 0}, {ping_timeout, infinity}, {tls_options, x},
            {tcp_options, [{packet, 4}]}, {tcp_options, [{active, true}]}, {tcp_options, [list]}, {tcp_options, x}],
     [?_assertMatch({ok, _}, gen_driver_options:client([Option, {instance, x}])) || Option <- Good]

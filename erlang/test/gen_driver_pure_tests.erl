@@ -254,3 +254,13 @@ large_binaries_are_not_copied_test() ->
 parameters_are_encoded_whole_test_() ->
     [?_assertEqual(Term, binary_to_term(iolist_to_binary([131, element(1, gen_driver_params:encode(Term))])))
      || Term <- [[], a, <<>>, <<0:65536>>, <<0:65600>>, <<1:65537>>, {<<0:80000>>, "x", <<2:90000>>}, lists:seq(1, 5000)]].
+
+%%% What may be unread
+
+%% The newest, as many batches as have the messages that wait.
+of_what_was_sent_so_much_may_be_unread_test_() ->
+    Sent = lists:foldl(fun({Messages, Bytes}, Unread) -> gen_driver_unread:sent(Messages, Bytes, Unread) end,
+                       gen_driver_unread:new(), [{10, 1}, {0, 100}, {5, 20}, {1, 300}, {4, 4000}]),
+    [?_assertEqual(Bytes, gen_driver_unread:bytes(gen_driver_unread:waiting(Waiting, Sent)))
+     || {Waiting, Bytes} <- [{0, 0}, {1, 4000}, {4, 4000}, {5, 4300}, {6, 4320}, {10, 4320}, {11, 4321}, {20, 4321}, {1000, 4321}]]
+    ++ [?_assertEqual(4300, gen_driver_unread:bytes(gen_driver_unread:waiting(9, gen_driver_unread:waiting(5, Sent))))].

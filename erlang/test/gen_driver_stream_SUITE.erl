@@ -26,7 +26,8 @@ groups() ->
        two_streams_and_calls_share_a_link, a_drained_link_is_left_when_its_stream_ends, wrong_options_are_a_crash]},
      {notes, [parallel],
       [notes_reach_their_subscribers, last_words_reach_them_too, a_strangers_reference_is_no_harm, the_last_unsubscribes, a_dead_subscriber_is_forgotten,
-       a_new_link_is_asked_and_the_gap_is_said, notes_unasked_are_ignored, an_undecodable_note_is_dropped,
+       a_new_link_is_asked_and_the_gap_is_said,
+       notes_that_are_not_decoded_in_time_are_a_gap, a_subscriber_that_does_not_read_gets_a_gap, notes_unasked_are_ignored, an_undecodable_note_is_dropped,
        the_notes_process_ends_with_its_client]}].
 
 init_per_testcase(Case, Config) -> gen_driver_test_client:init_per_testcase(Case, Config).
@@ -342,6 +343,73 @@ a_new_link_is_asked_and_the_gap_is_said(Config) ->
     send(Second, {note, x}),
     receive {gen_driver_note, Ref, x} -> ok end.
 
+%% All that wait for the process that decodes them are no more than the bound; the gap stands where some were dropped.
+notes_that_are_not_decoded_in_time_are_a_gap(Config) ->
+    {Client, Conn} = connected(#{max_notes => 10000}, #{}, Config),
+    {ok, Ref} = gen_driver_tcp:subscribe(Client, self()),
+    {notes, true} = recv(Conn),
+    Notes = notes_process(Client),
+    true = erlang:suspend_process(Notes),
+    [begin send_raw(Conn, [a_note(N + I) || I <- lists:seq(1, 10)]), ok = heard(Client, Conn) end || N <- lists:seq(0, 990, 10)],
+    {messages, Waiting} = process_info(Notes, messages),
+    ?assert(iolist_size([Frame || {noted, Frames, _} <- Waiting, {_, Frame} <- Frames]) =< 10000),
+    1 = length([gap || gap <- Waiting]),
+    true = erlang:resume_process(Notes),
+    {ok, _} = gen_driver_tcp:subscribe(Client, dead()),         % it has handled all before
+    send_raw(Conn, a_note(1001)),
+    {Heard, 1} = until_note(1001, Ref, 0, 0),
+    ?assert(Heard > 10).
+
+notes_process(Client) ->
+    {links, Links} = process_info(Client, links),
+    [Notes] = [Pid || Pid <- Links, is_pid(Pid), Pid =/= self()],
+    Notes.
+
+dead() ->
+    {Pid, Monitor} = spawn_monitor(fun() -> ok end),
+    receive {'DOWN', Monitor, process, Pid, _} -> Pid end.
+
+a_note(N) ->
+    frame({note, {N, binary:copy(<<"x">>, 100)}}).
+
+%% How many notes came, and how many gaps; none is missed without one.
+until_note(Last, Ref, Before, Gaps) ->
+    receive
+        {gen_driver_note, Ref, {Last, _}} when Last =:= Before + 1; Gaps > 0 -> {Before + 1, Gaps};
+        {gen_driver_note, Ref, {N, _}} when N =:= Before + 1 -> until_note(Last, Ref, N, Gaps);
+        {gen_driver_gap, Ref} -> until_note(Last, Ref, Before, Gaps + 1)
+    after 5000 ->
+        error({no_note, Before + 1, process_info(self(), messages)})
+    end.
+
+%% It costs itself the notes, and nobody else.
+a_subscriber_that_does_not_read_gets_a_gap(Config) ->
+    {Client, Conn} = connected(#{max_notes => 10000}, #{}, Config),
+    {ok, Ref} = gen_driver_tcp:subscribe(Client, self()),
+    {notes, true} = recv(Conn),
+    Test = self(),
+    Slow = spawn_link(fun() ->
+        receive {read, SlowRef} -> Test ! {read, until_note(201, SlowRef, 0, 0)} end
+    end),
+    {ok, Other} = gen_driver_tcp:subscribe(Client, Slow),
+    [begin
+         send_raw(Conn, a_note(N)),
+         receive {gen_driver_note, Ref, {N, _}} -> ok end
+     end || N <- lists:seq(1, 200)],
+    {messages, Unread} = process_info(Slow, messages),
+    {gen_driver_gap, Other} = lists:last(Unread),
+    ?assert(length(Unread) > 20),
+    ?assert(length(Unread) < 100),
+    Slow ! {read, Other},
+    read_up(Slow),
+    send_raw(Conn, a_note(201)),
+    {Heard, 1} = receive {read, Read} -> Read end,
+    ?assertEqual(length(Unread), Heard),        % those before the gap, and the one behind
+    receive {gen_driver_note, Ref, {201, _}} -> ok end.
+
+read_up(Pid) ->
+    gen_driver_fake_host:until(fun() -> process_info(Pid, message_queue_len) =:= {message_queue_len, 0} end).
+
 notes_unasked_are_ignored(Config) ->
     {Client, Conn} = connected(Config),
     send(Conn, {note, x}),
@@ -362,8 +430,7 @@ the_notes_process_ends_with_its_client(Config) ->
     {Client, Conn} = connected(Config),
     {ok, _} = gen_driver_tcp:subscribe(Client, self()),
     {notes, true} = recv(Conn),
-    {links, Links} = process_info(Client, links),
-    [Notes] = [Pid || Pid <- Links, is_pid(Pid), Pid =/= self()],
+    Notes = notes_process(Client),
     Monitor = monitor(process, Notes),
     ok = gen_driver_tcp:stop(Client),
     receive {'DOWN', Monitor, process, Notes, _} -> ok end.

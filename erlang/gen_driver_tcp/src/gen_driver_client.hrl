@@ -28,6 +28,6 @@
     leave = none :: none | reference(),
     pulse = none :: none | reference(),
     connects = 0 :: non_neg_integer(),
-    notes = none :: none | pid(),               % it knows the subscribers
+    notes = none :: none | gen_driver_notes:notes(),   % its process knows the subscribers
     noting = false :: boolean()                 % there are some
 }).

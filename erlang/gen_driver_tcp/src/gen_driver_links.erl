@@ -93,13 +93,13 @@ told(Outcome, State = #state{waiters = Waiters}) ->
 data(Socket, Data, State = #state{links = Links}) ->
     case gen_driver_link:data(Data, maps:get(Socket, Links)) of
         {ok, Notes, Link} ->
-            ok = noted(Notes, State),
+            ok = noted(Notes, Data, State),
             gen_driver_flow:load(leave_if_asked(Socket, Link, State#state{links = Links#{Socket := Link}}));
         {goodbye, Reason, Notes, Link} ->
-            ok = noted(Notes, State),
+            ok = noted(Notes, Data, State),
             lost(Socket, {goodbye, Reason}, gen_driver_proto:unanswered(Reason), State#state{links = Links#{Socket := Link}});
         {lost, Reason, Notes, Link} ->
-            ok = noted(Notes, State),
+            ok = noted(Notes, Data, State),
             lost(Socket, Reason, disconnected, State#state{links = Links#{Socket := Link}})
     end.
 
@@ -244,8 +244,8 @@ pulse(Socket, Link, State = #state{links = Links, options = #{ping_timeout := Ti
 
 %% @doc Somebody wants what the driver says unasked.
 -spec subscribe(pid(), gen_server:from(), #state{}) -> #state{}.
-subscribe(Pid, From, State = #state{notes = none}) ->
-    subscribe(Pid, From, State#state{notes = gen_driver_notes:start_link()});
+subscribe(Pid, From, State = #state{notes = none, options = #{max_notes := Max}}) ->
+    subscribe(Pid, From, State#state{notes = gen_driver_notes:start_link(Max)});
 subscribe(Pid, From, State = #state{notes = Notes}) ->
     ok = gen_driver_notes:subscribe(Notes, Pid, From),
     State.
@@ -275,5 +275,8 @@ want(Wanted, State = #state{current = Socket, links = Links}) ->
     end,
     State#state{links = Told, noting = Wanted}.
 
-noted(Frames, #state{noting = true, notes = Notes}) when Frames =/= [] -> gen_driver_notes:noted(Notes, Frames);
-noted(_Frames, _State) -> ok.
+%% They hold on to all that was read with them.
+noted(Frames, Data, #state{noting = true, notes = Notes}) when Frames =/= [] ->
+    gen_driver_notes:noted(Notes, Frames, byte_size(Data));
+noted(_Frames, _Data, _State) ->
+    ok.

@@ -15,6 +15,7 @@
   | {max_in_flight, pos_integer()}
   | {max_queued, pos_integer() | {Calls :: pos_integer(), Bytes :: pos_integer()}}
   | {max_frame, pos_integer()}
+  | {max_notes, pos_integer()}
   | {backoff, gen_driver_backoff:range()}
   | {driver_atoms, boolean()}
   | {undecodable, term()}
@@ -31,7 +32,7 @@
     connect := address(), instance := binary(), connect_timeout := pos_integer(),
     connect_wait := non_neg_integer(), plain_timeout := pos_integer() | infinity,
     max_in_flight := pos_integer(), max_queued := {pos_integer(), pos_integer()},
-    max_frame := pos_integer(), backoff := gen_driver_backoff:range(),
+    max_frame := pos_integer(), max_notes := pos_integer(), backoff := gen_driver_backoff:range(),
     driver_atoms := boolean(), undecodable := term(),
     ping := pos_integer() | infinity, ping_timeout := pos_integer(), leave_timeout := pos_integer(),
     tcp_options := [gen_tcp:connect_option()], tls_options := [ssl:tls_client_option()],
@@ -80,6 +81,7 @@ defaults() ->
       max_in_flight => 4096,
       max_queued => {10000, 64 bsl 20},
       max_frame => 65 bsl 20,                   % the service lets replies be 64 MiB
+      max_notes => 16 bsl 20,
       backoff => {100, 5000},
       driver_atoms => false,
       undecodable => {error, {failed, undecodable}},
@@ -105,6 +107,7 @@ check(max_queued, Calls) when is_integer(Calls), Calls > 0 ->
     {_, Bytes} = maps:get(max_queued, defaults()),
     {Calls, Bytes};
 check(max_frame, Bytes) when is_integer(Bytes), Bytes > 0, Bytes =< 16#ffffffff -> Bytes;
+check(max_notes, Bytes) when is_integer(Bytes), Bytes > 0, Bytes =< 1 bsl 40 -> Bytes;
 check(backoff, {First, Max})
   when is_integer(First), First > 0, is_integer(Max), Max >= First, Max =< ?MAX_MS -> {First, Max};
 check(driver_atoms, Flag) when is_boolean(Flag) -> Flag;
