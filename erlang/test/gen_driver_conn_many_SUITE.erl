@@ -9,7 +9,7 @@
 
 -import(gen_driver_fake, [welcome/1, recv/1, recv/2, recv_calls/2, send/2, send_raw/2, frame/1, outcome/1]).
 -import(gen_driver_conn_owner, [with_ssl/1, listener/1, connected/1, connected/3, tell/2, call/4, many/3, info/1,
-                                works/2, again/2, tls/0, say/2, hear/1]).
+                                works/2, again/2, tls/0, say/2, hear/1, raw/2]).
 
 %% Time (ms) in which a call certainly leaves, and does not come back.
 -define(SOON, 300).
@@ -23,7 +23,7 @@ all() ->
 groups() ->
     [{many, [parallel],
       [answers_are_in_the_order_of_the_requests, no_more_in_flight_than_allowed, bytes_in_flight_are_bounded, refused_ones_among_many,
-       a_peer_that_reads_no_more_before_it_is_read, many_and_too_little_time,
+       a_peer_that_reads_no_more_before_it_is_read, what_nobody_asked_for_is_not_kept_while_a_request_leaves, many_and_too_little_time,
        many_over_a_drain, many_over_an_end, none_at_all] ++ with_ssl([large_ones_over_tls])},
      {streams, [parallel],
       [parts_are_folded_and_credit_given, a_function_that_raises_ends_the_stream, a_stream_that_ends_early]}].
@@ -51,7 +51,7 @@ no_more_in_flight_than_allowed(Config) ->
 %% Answers one only when no more come.
 four_at_most(_Peer, 20, _) -> ok;
 four_at_most(Peer, Answered, Asked) when Asked - Answered < 4, Asked < 20 ->
-    case recv(Peer, 50) of
+    case recv(Peer, case Asked of Answered -> 10000; _ -> 50 end) of
         timeout -> answered_one(Peer, Answered, Asked);
         {call, Id, 1, {N}} ->
             self() ! {asked, Id, N},
@@ -91,6 +91,25 @@ a_peer_that_reads_no_more_before_it_is_read(Config) ->
     Many = many(Owner, [{N, Large} || N <- lists:seq(1, 200)], infinity),
     [begin {call, Id, N, Large} = recv(Peer), send(Peer, {reply, Id, {N, Large}}) end || N <- lists:seq(1, 200)],
     ?assert([{N, Large} || N <- lists:seq(1, 200)] =:= outcome(Many)),
+    works(Owner, Peer).
+
+%% The request is more than the kernel takes. Meanwhile the peer says much that is nobody's.
+what_nobody_asked_for_is_not_kept_while_a_request_leaves(Config) ->
+    {{_, Pid} = Owner, Peer} = connected(#{}, #{limits => #{}}, Config),
+    works(Owner, Peer),
+    Large = binary:copy(<<7>>, 15 bsl 20),
+    Cast = tell(Owner, fun(C) -> gen_driver_conn:cast(C, 1, Large) end),
+    {ok, <<Size:32>>} = raw(Peer, 4),
+    Much = binary:copy(<<9>>, 1 bsl 20),
+    [[ok = gen_tcp:send(Peer, frame(Said)) || _ <- lists:seq(1, 30)]
+     || Said <- [{note, Much}, {reply, 0, Much}, {reply, 7, Much}, {part, 0, Much}, {failed, 7, crashed}, {pong, 9}]],
+    true = erlang:garbage_collect(Pid),
+    {binary, Kept} = process_info(Pid, binary),
+    ?assert(lists:sum([Held || {_, Held, _} <- lists:usort(Kept)]) < 40 bsl 20),
+    {ok, Asked} = raw(Peer, Size),
+    {cast, 1, Large} = binary_to_term(Asked),
+    ok = outcome(Cast),
+    ok = inet:setopts(Peer, [{packet, 4}]),
     works(Owner, Peer).
 
 large_ones_over_tls(_Config) ->

@@ -264,3 +264,33 @@ of_what_was_sent_so_much_may_be_unread_test_() ->
     [?_assertEqual(Bytes, gen_driver_unread:bytes(gen_driver_unread:waiting(Waiting, Sent)))
      || {Waiting, Bytes} <- [{0, 0}, {1, 4000}, {4, 4000}, {5, 4300}, {6, 4320}, {10, 4320}, {11, 4321}, {20, 4321}, {1000, 4321}]]
     ++ [?_assertEqual(4300, gen_driver_unread:bytes(gen_driver_unread:waiting(9, gen_driver_unread:waiting(5, Sent))))].
+
+%%% What is kept while a send waits
+
+of_what_was_asked_for_each_is_kept_once_test() ->
+    ?assertEqual({ok, [{part, 2, a}, {reply, 1, one}, {pong, 5}, {goodbye, draining}, {part, 2, b}, {failed, 2, crashed}]},
+                 kept([{note, n}, {part, 2, a}, {reply, 1, one}, {reply, 1, again}, {part, 1, c}, {pong, 4}, {pong, 5}, {pong, 5},
+                       {goodbye, draining}, {goodbye, draining}, {part, 2, b}, {failed, 2, crashed}, {part, 2, c}, {reply, 2, d},
+                       {reply, 9, nobodys}])).
+
+nothing_is_kept_behind_an_end_test_() ->
+    [?_assertEqual({Word, [{reply, 1, one} | Kept]}, kept([{reply, 1, one}, End, {reply, 2, two}]))
+     || {End, Word, Kept} <- [{{goodbye, host_died}, ended, [{goodbye, host_died}]}, {no_frame, ended, [no_frame]},
+                              {binary:copy(<<0>>, 2000), over, []}]]
+    ++ [?_assertEqual({over, [{part, 2, a}, {part, 2, b}]}, kept([{part, 2, a}, {part, 2, b}, {part, 2, c}, {reply, 1, one}]))].
+
+%% In whatever pieces they come.
+kept(Said) ->
+    Bytes = iolist_to_binary([gen_driver_frame:join(term_to_binary(Term)) || Term <- Said]),
+    [Kept] = lists:usort([kept(Size, Bytes) || Size <- [1, 7, 50, byte_size(Bytes)]]),
+    Kept.
+
+kept(Size, Bytes) ->
+    New = gen_driver_conn_kept:new(gen_driver_frame:new(1000), #{1 => none, 2 => 2}, 5),
+    {Word, Frames, _} = gen_driver_conn_kept:all(lists:foldl(fun(Piece, Kept) ->
+        element(2, gen_driver_conn_kept:take(Piece, Kept))
+    end, New, pieces(Size, Bytes))),
+    {Word, [binary_to_term(Frame) || Frame <- Frames]}.
+
+pieces(Size, Bytes) when byte_size(Bytes) > Size -> [binary:part(Bytes, 0, Size) | pieces(Size, binary:part(Bytes, Size, byte_size(Bytes) - Size))];
+pieces(_Size, Bytes) -> [Bytes].

@@ -60,12 +60,12 @@ once(How, Request, Until, Own) ->
             {{failed, Reason}, Without}
     end.
 
-called({Request, Left}, Until, Await, Link) ->
+called({Request = #request{options = Options}, Left}, Until, Await, Link) ->
     case gen_driver_conn_link:room(Link) of
         0 ->
             {{failed, overloaded}, Link};
         _ ->
-            {Id, Entered} = gen_driver_conn_link:enter(call, Link),
+            {Id, Entered} = gen_driver_conn_link:enter(maps:get(parts, Options, none), Link),
             Frame = gen_driver_ready:call(Id, Request, Left),
             case gen_driver_conn_link:send(Frame, gen_driver_ready:weight(Request), Id, Until, Entered) of
                 {ok, Sent} -> Await(Id, beyond(Until), Sent);

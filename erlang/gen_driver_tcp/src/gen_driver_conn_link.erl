@@ -30,7 +30,8 @@
     max_in_flight :: pos_integer(),
     cutter :: gen_driver_frame:cutter(),
     frames = [] :: [binary()],                  % cut, not looked at
-    pending = #{} :: #{gen_driver_proto:id() => []},
+    pending = #{} :: #{gen_driver_proto:id() => gen_driver_conn_kept:parts()},
+    ping = none :: none | gen_driver_proto:id(),        % the newest
     next_id = 0 :: non_neg_integer(),
     %% An id: what was sent has been read by the host when its final frame comes.
     clear = true :: boolean() | gen_driver_proto:id(),
@@ -90,14 +91,14 @@ room(#link{max_in_flight = Max, pending = Pending}) ->
 max_bytes(#link{welcome = #{limits := Limits}}) ->
     maps:get(in_flight_bytes, Limits, infinity).
 
-%% @doc An id for a call, which is pending from here on.
--spec enter(call | ping, link()) -> {gen_driver_proto:id(), link()}.
-enter(call, Link = #link{next_id = Next, pending = Pending}) ->
-    Id = gen_driver_proto:free_id(Next, Pending),
-    {Id, Link#link{next_id = Id + 1, pending = Pending#{Id => []}}};
+%% @doc An id for a call, which is pending from here on, and may have so many parts unread; or for a ping.
+-spec enter(gen_driver_conn_kept:parts() | ping, link()) -> {gen_driver_proto:id(), link()}.
 enter(ping, Link = #link{next_id = Next, pending = Pending}) ->
     Id = gen_driver_proto:free_id(Next, Pending),
-    {Id, Link#link{next_id = Id + 1}}.
+    {Id, Link#link{next_id = Id + 1, ping = Id}};
+enter(Parts, Link = #link{next_id = Next, pending = Pending}) ->
+    Id = gen_driver_proto:free_id(Next, Pending),
+    {Id, Link#link{next_id = Id + 1, pending = Pending#{Id => Parts}}}.
 
 %% @doc Send. `Mark': the id of the newest call in it; false when it holds none.
 %% `unsent': no frame of it left whole, and the link is over. `late': the same, for want of time.
@@ -141,50 +142,14 @@ written(Until, Link = #link{socket = Socket, waited = Waited}) ->
             end
     end.
 
-%% Both what is written and what is to be read come as messages meanwhile.
-written(Data, Until, Link = #link{socket = Socket}) ->
-    Writer = gen_driver_writer:start_link(Socket),
-    ok = gen_driver_writer:send(Writer, Data),
-    {Outcome, Read} = writing(Until, Link),
-    ok = gen_driver_writer:stop(Writer),
-    receive {gen_driver_writer, Socket, _} -> ok after 0 -> ok end,
-    {Outcome, passive(Read)}.
-
-writing(Until, Link = #link{socket = Socket}) ->
-    %% Of a socket that is closed the writer has a word to say.
-    _ = gen_driver_socket:setopts(Socket, [{active, once}]),
-    receive
-        {gen_driver_writer, Socket, ok} ->
-            {ok, Link};
-        {gen_driver_writer, Socket, {error, _}} ->
-            {unsent, over(disconnected, Link)};
-        {Tag, Socket, Data} when (Tag =:= tcp orelse Tag =:= ssl), is_binary(Data) ->
-            writing(Until, took(Data, Link));
-        {Closed, Socket} when Closed =:= tcp_closed; Closed =:= ssl_closed ->
-            {ended, Link};
-        {Error, Socket, _} when Error =:= tcp_error; Error =:= ssl_error ->
-            {ended, Link}
-    after left(Until) ->
-        {late, over(disconnected, Link)}
-    end.
-
-passive(Link = #link{socket = Socket}) ->
-    case gen_driver_socket:setopts(Socket, [{active, false}]) of
-        ok -> flushed(Link);
-        {error, _} -> over_if_empty(flushed(Link))
-    end.
-
-flushed(Link = #link{socket = Socket}) ->
-    receive
-        {Tag, Socket, Data} when (Tag =:= tcp orelse Tag =:= ssl), is_binary(Data) -> flushed(took(Data, Link));
-        {Closed, Socket} when Closed =:= tcp_closed; Closed =:= ssl_closed -> flushed(Link);
-        {Error, Socket, _} when Error =:= tcp_error; Error =:= ssl_error -> flushed(Link)
-    after 0 ->
-        Link
-    end.
-
-over_if_empty(Link = #link{frames = []}) -> over(disconnected, Link);
-over_if_empty(Link) -> Link.
+written(Data, Until, Link = #link{socket = Socket, cutter = Before, frames = Frames, pending = Pending, ping = Ping}) ->
+    {Outcome, IsOpen, Kept} =
+        gen_driver_conn_writing:write(Socket, Data, Until, gen_driver_conn_kept:new(Before, Pending, Ping)),
+    {Word, More, Cutter} = gen_driver_conn_kept:all(Kept),
+    Read = Link#link{frames = Frames ++ More, cutter = Cutter},
+    Lost = Outcome =:= unsent orelse Outcome =:= late orelse Word =:= over
+        orelse (not IsOpen andalso Read#link.frames =:= []),
+    {Outcome, case Lost of true -> over(disconnected, Read); false -> Read end}.
 
 %% @doc Nobody waits for these calls any more; their ids stay taken. A link that does not even take this is given up.
 -spec cancel([gen_driver_proto:id()], link()) -> link().
@@ -219,7 +184,8 @@ next(Until, false, Link = #link{socket = Socket, cutter = Cutter}) ->
 wanted(Missing) when Missing =< ?PIECE -> 0;
 wanted(Missing) -> min(Missing, ?SLICE).
 
-took(<<Size:32, Frame:Size/binary>> = Data, Link = #link{frames = [], cutter = Cutter}) ->
+%% There is nothing that was not looked at.
+took(<<Size:32, Frame:Size/binary>> = Data, Link = #link{cutter = Cutter}) ->
     case gen_driver_frame:fits(Size, Cutter) of
         true -> Link#link{frames = [Frame]};
         false -> cut(Data, Link)
@@ -227,10 +193,10 @@ took(<<Size:32, Frame:Size/binary>> = Data, Link = #link{frames = [], cutter = C
 took(Data, Link) ->
     cut(Data, Link).
 
-cut(Data, Link = #link{cutter = Cutter, frames = Frames}) ->
+cut(Data, Link = #link{cutter = Cutter}) ->
     case gen_driver_frame:cut(Data, Cutter) of
-        {ok, More, Rest} -> Link#link{frames = Frames ++ More, cutter = Rest};
-        {error, More, _TooLarge} -> over(disconnected, Link#link{frames = Frames ++ More})
+        {ok, Frames, Rest} -> Link#link{frames = Frames, cutter = Rest};
+        {error, Frames, _TooLarge} -> over(disconnected, Link#link{frames = Frames})
     end.
 
 event({reply, Id, BodyAt}, Frame, Until, Last, Link) ->

@@ -84,7 +84,7 @@ window([{Place, Request} = First | Waiting], Window = #window{link = Link, left 
         true ->
             case gen_driver_conn_own:check_left(Request, Left, Link) of
                 {ok, Checked} ->
-                    {Id, Entered} = gen_driver_conn_link:enter(call, Link),
+                    {Id, Entered} = gen_driver_conn_link:enter(none, Link),
                     window(Waiting, add(Id, First, Checked, Window#window{link = Entered}), Many);
                 {refused, Outcome} ->
                     window(Waiting, Window, told(Place, Outcome, Many))
