@@ -79,7 +79,7 @@ leaves() ->
 
 %% A term as deep as can be is looked through without a stack, and then decoded.
 depth_costs_no_memory_test_() ->
-    [{Name, {timeout, 60, ?_test(deep(Term))}}
+    [{Name, ?_test(deep(Term))}
      || {Name, Term} <- [{"tuples", <<(binary:copy(<<104, 1>>, ?DEEP))/binary, 109, 1:32, "p">>},
                          {"lists", <<(binary:copy(<<108, 1:32>>, ?DEEP))/binary, 119, 1, "p", (binary:copy(<<106>>, ?DEEP))/binary>>},
                          {"tails", <<(binary:copy(<<108, 1:32, 97, 112>>, ?DEEP))/binary, 106>>},
