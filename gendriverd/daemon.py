@@ -26,7 +26,7 @@ from gendriverd.quantities import Address
 from gendriverd.reload import Reloads
 from gendriverd.schema import Config
 from gendriverd.sdnotify import Notifier, named_fds, passed_fds, watchdog_time
-from gendriverd.sources import of_address
+from gendriverd.sources import Epoch, of_address
 from gendriverd.supervisor import Supervisor
 from gendriverd.tls import Tls
 from gendriverd.users import user_numbers
@@ -127,10 +127,10 @@ class Daemon:
         accepting.start_soon(listener.accept_forever, serve, background, self._log, part)
 
     async def _serve_certified(
-        self, client: trio.socket.SocketType, address: Address, certified: tuple[str, ...] | None
+        self, client: trio.socket.SocketType, address: Address, certified: tuple[str, ...] | None, epoch: Epoch
     ) -> None:
         """One that the front hands over, by a unix socket: whose process is behind that says nothing of the client."""
-        peer = of_address(address.host, address.port)._replace(name=tls_name(address))
+        peer = of_address(address.host, address.port)._replace(name=tls_name(address), epoch=epoch)
         await self._handshakes.serve(client, peer, certified)
 
     async def _wait_for_stop(self, signals: AsyncIterator[int], background: trio.Nursery) -> None:

@@ -22,26 +22,38 @@ from gendriverd.backoff import Backoff
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage, HostGone, LaunchError
 from gendriverd.etf import Atom
-from gendriverd.front_messages import FrontClient, FrontMessage, FrontPong, FrontReady, FrontRefused, parse_front
+from gendriverd.front_messages import (
+    FrontClient,
+    FrontMessage,
+    FrontPong,
+    FrontReady,
+    FrontRefused,
+    FrontRenewed,
+    parse_front,
+)
 from gendriverd.launch import Exit, Host, launch_front
 from gendriverd.listener import Listener, tls_name
 from gendriverd.log import LineBudget, Log, clean_text
 from gendriverd.quantities import Address
+from gendriverd.sources import Epoch
 from gendriverd.tls_files import Material
 
 START_TIMEOUT = 10.0  # seconds until ready
 HEARTBEAT = 30.0  # seconds for a sign of its loop; it is asked twice as often
 LEAVE = 5.0  # seconds for the last words to its clients when the daemon ends
 LAST_WORDS = 2.0  # seconds in which what it said before its death is read
+RENEW_TIMEOUT = 10.0  # seconds until it has taken up what a reload has brought; it may have to become ready first
 SEND_TIMEOUT = 5.0
 LINE_MAX = 2048  # bytes of one printed line
 NAMES_SHOWN = 8  # of our certificate
 
-Serve = Callable[[trio.socket.SocketType, Address, tuple[str, ...] | None], Awaitable[None]]
+Serve = Callable[[trio.socket.SocketType, Address, tuple[str, ...] | None, Epoch], Awaitable[None]]
 
 
 class FrontKeeper:
-    """`serve` owns the socket that it is given, of a client at this address, with these names in its certificate."""
+    """`serve` owns the socket that it is given, of a client at this address, with these names in its certificate, which
+    were verified in this epoch.
+    """
 
     def __init__(
         self,
@@ -60,6 +72,9 @@ class FrontKeeper:
         self._front: Host | None = None
         self._ready_at: float | None = None
         self._charge: str | None = None  # why it is killed
+        self._epoch = Epoch()  # of what it has said since it began, or was renewed
+        self._epoch_over = trio.Event()
+        self._renewing = False  # it has been asked to
         self._beat = trio.Event()
         self._handed_over = 0  # clients, by this one
         self._draining = trio.Event()
@@ -84,16 +99,26 @@ class FrontKeeper:
             self._ended.set()
 
     async def renew(self, material: Material) -> None:
-        """For new clients, from now on. Connections that are there stay."""
-        self._material = material
-        if self._front is None:
-            return  # the next one starts with it
-        try:
-            with trio.move_on_after(SEND_TIMEOUT), material.files() as fds:
-                await self._front.channel.send(Atom("renew"), material.about(), passed=fds)
-        except HostGone:
+        """For new clients; connections that are there stay. When it returns no host gets a client any more that was let
+        in by what was there before; a front that does not take it up is put down, and the next one starts with it.
+        """
+        if material == self._material:
             return
-        self._log.info("tls_renewed", until=material.until)
+        self._material = material
+        front, epoch, over = self._front, self._epoch, self._epoch_over
+        if front is None or self._stopping:
+            return
+        self._renewing = True
+        with trio.move_on_after(RENEW_TIMEOUT), contextlib.suppress(HostGone, OSError):
+            with material.files() as fds:
+                await front.channel.send(Atom("renew"), material.about(), passed=fds)
+            await over.wait()
+        if epoch.over and front is self._front:
+            self._log.info("tls_renewed", until=material.until)
+        elif not epoch.over:
+            self._renewing = False
+            self._end_epoch()
+            self._kill(front, "has not taken up the new certificate")
 
     async def drain(self) -> None:
         """No new clients; those that are there stay for as long as their hosts want them."""
@@ -138,6 +163,7 @@ class FrontKeeper:
             end = await self._hear_out(front, clients)
         finally:
             self._front = None
+            self._end_epoch()
             with trio.CancelScope(shield=True):
                 front.kill()
                 await front.wait()
@@ -148,6 +174,7 @@ class FrontKeeper:
     def _start(self) -> Host:
         self._ready_at = self._charge = None
         self._handed_over = 0
+        self._begin_epoch()
         front = self._launch()
         try:
             with self._material.files() as fds:
@@ -161,6 +188,14 @@ class FrontKeeper:
         self._log.debug("tls_front_started", pid=front.pid)
         self._front = front
         return front
+
+    def _begin_epoch(self) -> None:
+        self._epoch, self._epoch_over = Epoch(), trio.Event()
+        self._renewing = False
+
+    def _end_epoch(self) -> None:
+        self._epoch.over = True
+        self._epoch_over.set()
 
     async def _hear_out(self, front: Host, clients: trio.Nursery) -> Exit:
         async with trio.open_nursery() as nursery:
@@ -230,7 +265,12 @@ class FrontKeeper:
                 if names is not None:
                     self._log.info("tls_client", peer=tls_name(address), certificate=list(names))
                 self._handed_over += 1
-                clients.start_soon(self._serve, client, address, names)
+                clients.start_soon(self._serve, client, address, names, self._epoch)
+            case FrontRenewed():
+                if not self._renewing:
+                    raise BadMessage("renewed, which it was not asked to")
+                self._end_epoch()
+                self._begin_epoch()
             case FrontPong():
                 self._beat.set()
             case FrontRefused(address, why):

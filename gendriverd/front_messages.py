@@ -37,11 +37,15 @@ class FrontRefused(NamedTuple):
     why: str
 
 
+class FrontRenewed(NamedTuple):
+    """All that it says from now on is by what it was given last."""
+
+
 class FrontPong(NamedTuple):
     number: int
 
 
-FrontMessage: TypeAlias = FrontReady | FrontClient | FrontRefused | FrontPong
+FrontMessage: TypeAlias = FrontReady | FrontClient | FrontRefused | FrontRenewed | FrontPong
 
 
 def parse_front(term: Term) -> FrontMessage:
@@ -53,6 +57,8 @@ def parse_front(term: Term) -> FrontMessage:
             return FrontClient(_address(host, port), _names(names))
         case (Atom() as tag, bytes() as host, int() as port, bytes() as why) if tag == Atom("refused"):
             return FrontRefused(_address(host, port), why[:WHY_MAX].decode("utf-8", "backslashreplace"))
+        case (Atom() as tag,) if tag == Atom("renewed"):
+            return FrontRenewed()
         case (Atom() as tag, int() as number) if tag == Atom("pong") and not isinstance(number, bool):
             return FrontPong(number)
     raise BadMessage("no message of a front")

@@ -269,6 +269,8 @@ class Handshakes:
     def _still(self, admitted: Admitted, peer: Peer) -> Admitted:
         """It has waited, and a reload may have taken away what let it in. Raises HandshakeRefused."""
         self._check_user(peer)
+        if peer.epoch is not None and peer.epoch.over:
+            raise HandshakeRefused("busy", "certificates were renewed meanwhile")  # by these it may come in anew
         return admitted if self._keys.ring is None else admitted.again(self._keys.ring)
 
     async def _hand_over(

@@ -30,12 +30,21 @@ class Source(NamedTuple):
     address: IPv4Address | IPv6Address | None
 
 
+class Epoch:
+    """How long what a front says of its clients counts: until it is given other certificates, or is gone."""
+
+    over = False
+
+
 class Peer(NamedTuple):
-    """Who has connected. `name` is for the log; `user` is the number of who is behind a unix socket."""
+    """Who has connected. `name` is for the log; `user` is the number of who is behind a unix socket; `epoch`: of the
+    front that it came by.
+    """
 
     name: str
     source: Source
     user: int | None = None
+    epoch: Epoch | None = None
 
 
 def of_address(host: str, port: int) -> Peer:

@@ -161,20 +161,27 @@ class Front:
                     self._end()
 
     def _renew(self, about: dict[Any, Any], fds: list[int]) -> None:
-        """For new clients. What the daemon could load and we cannot leaves us as we were."""
+        """For new clients, and who has begun by the old one begins anew. What the daemon could load and we cannot ends
+        us: the old one must not go on, as it may have been replaced for a reason.
+        """
         try:
             self._settings = read_settings(about, fds)
         except (OSError, ssl.SSLError) as error:
-            print(f"cannot use the new certificate: {error}", file=sys.stderr, flush=True)
+            sys.exit(f"cannot use the new certificate: {error}")
+        self._drop_shaking()
         self._shaking.seconds = self._settings.handshake_timeout
+        self._mouth.say(Atom("renewed"))
 
     def _stop_accepting(self) -> None:
         """Those that are in their handshake come to nobody any more."""
+        self._drop_shaking()
         for listener in self._listeners:
             self._loop.remove(listener.fileno())
             listener.close()
             self._pauses.stop(listener)
         self._listeners = []
+
+    def _drop_shaking(self) -> None:
         while len(self._shaking):
             self._shaking.pop_first().close()
 

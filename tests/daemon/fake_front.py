@@ -30,6 +30,7 @@ LIES: dict[str, tuple[tuple[Term, ...], tuple[int, ...]]] = {
     "no_address": ((Atom("client"), b"example.com", 5, Atom("none")), (theirs.fileno(),)),
     "long_names": ((Atom("client"), b"::1", 5, [b"x" * 5000]), (theirs.fileno(),)),
     "forged_names": ((Atom("client"), b"::1", 5, [b"CN=a\n{}"]), (theirs.fileno(),)),
+    "renewed_unasked": ((Atom("renewed"),), ()),
     "ready_twice": ((Atom("ready"), {Atom("landlock"): 1, Atom("seccomp"): 1}), ()),
 }
 
@@ -56,6 +57,10 @@ def misbehave(how: str) -> None:
     elif how == "shut_listener":
         listener.shutdown(socket.SHUT_RDWR)
         os._exit(3)
+    elif how == "keeps_the_old":
+        while b"renew" not in channel.recv(65536):
+            pass
+        say(CLIENT, (theirs.fileno(),))
     signal.pause()
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -21,7 +23,8 @@ from gendriverd.listener import open_tls
 from gendriverd.log import Log
 from gendriverd.quantities import Address
 from gendriverd.schema import TlsConfig
-from gendriverd.tls_files import read_material
+from gendriverd.sources import Epoch
+from gendriverd.tls_files import Material, read_material
 from running_daemon import open_files
 from tls_peer import House, Peer
 
@@ -60,25 +63,34 @@ class Keeping:
     def __init__(self, house: House, how: str | None, port: int) -> None:
         self.events = Events()
         self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
+        self.epochs: list[Epoch] = []
         config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
-        material = read_material(config, Path(), {})
-        assert material is not None
+        self.config = config
         self.listeners = open_tls(config, [])
         self._how = [] if how is None else [how]
         log = cast(Log, self.events)
-        self.keeper = FrontKeeper(material, self.listeners, self._serve, log, self._launch)
+        self.keeper = FrontKeeper(self.material(), self.listeners, self._serve, log, self._launch)
+
+    def material(self) -> Material:
+        found = read_material(self.config, Path(), {})
+        assert found is not None
+        return found
 
     def _launch(self) -> Host:
         if self._how:
             return start_process(Path(sys.executable), ["-I", str(FAKE), self._how.pop()], {})
         return launch_front()
 
-    async def _serve(self, client: trio.socket.SocketType, address: Address, names: tuple[str, ...] | None) -> None:
+    async def _serve(
+        self, client: trio.socket.SocketType, address: Address, names: tuple[str, ...] | None, epoch: Epoch
+    ) -> None:
         with client:
             self.clients.append((address, names))
+            self.epochs.append(epoch)
             await client.send(b"hello")
             client.shutdown(socket.SHUT_WR)
-            await client.recv(1)
+            with contextlib.suppress(ConnectionResetError):  # whoever is behind it may be dead
+                await client.recv(1)
 
 
 @asynccontextmanager
@@ -110,6 +122,7 @@ def house(tmp_path: Path) -> House:
         ("no_address", "said what is no message: a client without an IP address"),
         ("long_names", "said what is no message: a name that is no text of at most 255 bytes"),
         ("forged_names", "said what is no message: a name with what cannot be printed"),
+        ("renewed_unasked", "said what is no message: renewed, which it was not asked to"),
         ("ready_twice", "said what is no message: ready, a second time"),
         ("close_channel", "closed its channel"),
         ("silent", "not ready after 0.2 s"),
@@ -136,6 +149,34 @@ async def test_it_is_put_down_and_the_next_one_serves(
         assert [names for _, names in kept.clients] == [None]
     assert len(kept.events.of("tls_refused")) <= 250
     assert len(open_files(os.getpid())) <= before
+
+
+async def test_a_front_that_keeps_an_old_certificate_is_put_down_and_whom_it_hands_over_is_not_let_in(
+    house: House, free_tcp_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_module, "RENEW_TIMEOUT", 0.5)
+    async with keeping(house, "keeps_the_old", free_tcp_port) as kept:
+        await kept.events.wait("tls_ready")
+        house.authority.issue("localhost", hosts=["localhost", "127.0.0.1"])
+        await kept.keeper.renew(kept.material())
+        assert all(epoch.over for epoch in kept.epochs)
+        backoff = await kept.events.wait("tls_front_backoff")
+        assert backoff["reason"] == "has not taken up the new certificate"
+        assert all(epoch.over for epoch in kept.epochs)
+        assert kept.events.of("tls_renewed") == []
+        await kept.events.wait("tls_ready", 2)
+        assert await trio.to_thread.run_sync(hello, kept.listeners[0].address, house) == b"hello"
+        assert [epoch.over for epoch in kept.epochs] == [True, False]
+
+
+async def test_whom_a_front_has_handed_over_before_it_died_is_not_let_in(house: House, free_tcp_port: int) -> None:
+    async with keeping(house, None, free_tcp_port) as kept:
+        front = await kept.events.wait("tls_ready")
+        assert await trio.to_thread.run_sync(hello, kept.listeners[0].address, house) == b"hello"
+        assert [epoch.over for epoch in kept.epochs] == [False]
+        os.kill(front["pid"], signal.SIGKILL)
+        await kept.events.wait("tls_front_backoff")
+        assert [epoch.over for epoch in kept.epochs] == [True]
 
 
 async def test_a_front_that_answers_is_left_alone(

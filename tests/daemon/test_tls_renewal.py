@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,9 @@ from pathlib import Path
 import pytest
 
 from certificates import Authority
+from gendriverd import etf
 from gendriverd.cli import main
+from gendriverd.client.tls import Tunnel
 from gendriverd.etf import Atom
 from running_daemon import RunningDaemon, configuration
 from tls_peer import House, Peer, call, dial, echoes, front_of
@@ -51,6 +54,72 @@ def test_a_reload_takes_new_authorities_of_clients(daemon: Start, house: House, 
     running.wait_event("tls_renewed")
     with Peer(running.tls_url, house.trust(other.issue("berta"))).welcomed("echo"):
         assert running.wait_event("tls_client")["certificate"] == ["CN=berta"]
+
+
+def reload(running: RunningDaemon) -> None:
+    since = len(running.events)
+    running.process.send_signal(signal.SIGHUP)
+    running.wait_event("reloaded", since=since)
+
+
+def take_away_the_authority(house: House, directory: Path) -> None:
+    house.authority.file.write_bytes(Authority(directory, "other").file.read_bytes())
+
+
+@pytest.mark.parametrize("auth", ["none", "hmac"])
+def test_who_came_in_by_an_authority_that_is_none_any_more_gets_no_host(
+    daemon: Start, house: House, tmp_path: Path, auth: str
+) -> None:
+    keys = {"anna": {"certificates": ["CN=anna"]}} if auth == "hmac" else {}
+    running = daemon(ECHO, settings={"auth": auth}, keys=keys, tls=house.asking())
+    anna = house.trust(house.authority.issue("anna"))
+    with Peer(running.tls_url, anna) as peer, Peer(running.tls_url, anna).welcomed("echo") as served:
+        assert peer.hear()[0] == Atom("gen_driver")
+        take_away_the_authority(house, tmp_path)
+        reload(running)
+        peer.say(etf.frame((Atom("hello"), 1, b"echo", {})))
+        assert peer.hear() == (Atom("refused"), Atom("busy"))
+        served.say(call(1, 1, b"still"))
+        assert served.hear() == (Atom("reply"), 1, (OK, b"still"))
+    assert running.wait_event("client_refused")["why"] == "certificates were renewed meanwhile"
+
+
+def test_who_showed_no_certificate_before_one_was_required_gets_no_host(
+    daemon: Start, house: House, tmp_path: Path
+) -> None:
+    running = daemon(ECHO, tls=house.settings())
+    with Peer(running.tls_url, house.trust()) as peer:
+        assert peer.hear()[0] == Atom("gen_driver")
+        drop_in = tmp_path / "daemon-1/conf.d/tls.toml"
+        drop_in.parent.mkdir()
+        drop_in.write_text(f'[tls]\nclients = "required"\nclient_ca = "{house.authority.file}"\n')
+        reload(running)
+        peer.say(etf.frame((Atom("hello"), 1, b"echo", {})))
+        assert peer.hear() == (Atom("refused"), Atom("busy"))
+
+
+def test_who_is_in_its_handshake_of_tls_when_authorities_change_does_not_get_through_it(
+    daemon: Start, house: House, tmp_path: Path
+) -> None:
+    running = daemon(ECHO, tls=house.asking())
+    tunnel = Tunnel(house.trust(house.authority.issue("anna")), "localhost")
+    with dial(running.tls_url) as raw:
+        raw.sendall(tunnel.shake(b""))
+        while not tunnel.shaken:
+            last = tunnel.shake(raw.recv(1 << 16))
+        take_away_the_authority(house, tmp_path)
+        reload(running)
+        with contextlib.suppress(ConnectionError):
+            raw.sendall(last)
+            assert raw.recv(1 << 16) == b""
+    assert not [event for event in running.events if event["event"] == "tls_client"]
+
+
+def test_a_reload_that_changes_nothing_of_tls_disturbs_nobody_in_the_handshake(daemon: Start, house: House) -> None:
+    running = daemon(ECHO, tls=house.asking())
+    with Peer(running.tls_url, house.trust(house.authority.issue("anna"))) as peer:
+        reload(running)
+        peer.welcomed("echo")
 
 
 def test_a_new_certificate_that_will_not_do_changes_nothing(daemon: Start, house: House) -> None:

@@ -11,13 +11,21 @@ from hypothesis import strategies as st
 
 from gendriverd.errors import BadMessage
 from gendriverd.etf import Atom
-from gendriverd.front_messages import FrontClient, FrontMessage, FrontPong, FrontReady, FrontRefused, parse_front
+from gendriverd.front_messages import (
+    FrontClient,
+    FrontMessage,
+    FrontPong,
+    FrontReady,
+    FrontRefused,
+    FrontRenewed,
+    parse_front,
+)
 from gendriverd.quantities import Address
 
 A = Atom
 HELD = {A("landlock"): 7, A("seccomp"): 1}
 HOST = Address("127.0.0.1", 5, "")
-TAGS = ["ready", "pong", "client", "refused", "landlock", "seccomp", "none", "x"]
+TAGS = ["ready", "pong", "client", "refused", "landlock", "seccomp", "none", "renewed", "x"]
 TERMS = st.recursive(
     st.integers() | st.binary() | st.booleans() | st.floats() | st.none() | st.sampled_from(TAGS).map(Atom),
     lambda inner: st.lists(inner) | st.dictionaries(st.binary() | st.sampled_from(TAGS).map(Atom), inner),
@@ -33,6 +41,7 @@ TERMS = st.recursive(
         ((A("client"), b"127.0.0.1", 5, []), FrontClient(HOST, ())),
         ((A("client"), b"fe80::1%eth0", 5, [b"CN=anna"]), FrontClient(Address("fe80::1%eth0", 5, ""), ("CN=anna",))),
         ((A("refused"), b"127.0.0.1", 5, b"why"), FrontRefused(HOST, "why")),
+        ((A("renewed"),), FrontRenewed()),
         ((A("pong"), 7), FrontPong(7)),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import socket
 import weakref
 from collections.abc import Iterator
@@ -14,11 +15,18 @@ import pytest
 
 from certificates import Authority
 from gendriverd import etf
+from gendriverd.etf import Atom
 from gendriverd.tls_context import make_context
 from gendriverd.tls_front.front import Front
 from gendriverd.tls_front.loop import Loop
 from gendriverd.tls_front.settings import Settings
 
+ABOUT = {
+    Atom("clients"): Atom("none"),
+    Atom("handshake_ms"): 600_000,
+    Atom("handshake_pending"): 3,
+    Atom("connections"): 6,
+}
 GREEDY, ANOTHER = "192.0.2.1", "192.0.2.2"
 
 
@@ -113,6 +121,21 @@ def test_who_is_only_waited_for_takes_no_place_from_others(full: Door) -> None:
     assert is_open(newcomer)
     assert len(full.front._relays) == 6
     assert "connections: there are as many as may be" not in full.whys()
+
+
+def test_who_has_begun_by_an_old_certificate_begins_anew(full: Door, tmp_path: Path) -> None:
+    client = full.come(ANOTHER)
+    own = Authority(tmp_path, "new").issue("own", hosts=["localhost"])
+    full.front._renew(ABOUT, [os.open(path, os.O_RDONLY) for path in (own.certificate, own.key)])
+    full.turn()
+    assert not is_open(client)
+    assert is_open(full.come(ANOTHER))
+    assert etf.decode(full.daemon.recv(65536)) == (Atom("renewed"),)
+
+
+def test_a_certificate_that_it_cannot_use_ends_it(full: Door) -> None:
+    with pytest.raises(SystemExit, match="cannot use the new certificate: "):
+        full.front._renew(ABOUT, [os.open("/dev/null", os.O_RDONLY) for _ in range(2)])
 
 
 def test_a_socket_that_cannot_accept_is_left_alone_for_a_while(full: Door, capsys: pytest.CaptureFixture[str]) -> None:
