@@ -76,6 +76,9 @@ class Front:
         self._leaving.start(relay)
         self._news(relay.peer, why)
 
+    def cut_off(self, relay: Relay, why: str) -> None:
+        self._news(relay.peer, why)
+
     def ending(self, relay: Relay) -> None:
         self._ending.start(relay)
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from gendriverd.sources import of_address
 from gendriverd.tls_context import names_of
 from gendriverd.tls_front.loop import Loop
+from gendriverd.tls_front.records import Records
 from gendriverd.tls_front.side import Side
 
 CHUNK = 65536  # bytes read at once, and held at most a direction
@@ -33,6 +34,9 @@ class Owner(Protocol):
     def refused(self, relay: Relay, why: str) -> None:
         """Its handshake has failed."""
 
+    def cut_off(self, relay: Relay, why: str) -> None:
+        """It is closed for this."""
+
     def ending(self, relay: Relay) -> None:
         """Its host has closed the socket: what it had said last is taken by the client in time, or not at all."""
 
@@ -46,7 +50,7 @@ class Owner(Protocol):
 class Relay:
     __slots__ = (
         "_client", "_closed", "_host", "_host_deaf", "_host_silent", "_incoming", "_loop", "_outgoing", "_owner",
-        "_said_all", "_shaking", "_tls", "_told_end", "peer", "source",
+        "_records", "_said_all", "_shaking", "_tls", "_told_end", "peer", "source",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +62,7 @@ class Relay:
         self._owner = owner
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._records = Records()
         self._client = Side(loop, client, self._on_client)
         self._host: Side | None = None
         self._shaking = True
@@ -80,7 +85,6 @@ class Relay:
     def begin(self, host: socket.socket) -> None:
         """Relay to this end of a socketpair, which is the relay's from now on."""
         self._host = Side(self._loop, host, self._on_host)
-        self._decrypt()
 
     def close(self) -> None:
         """Both sides, whatever is under way."""
@@ -121,17 +125,32 @@ class Relay:
             self.close()
 
     def _read_client(self) -> None:
+        """What nobody takes is not even decrypted: so it cannot be told from an end that was cut off."""
         data = self._client.sock.recv(CHUNK)
-        if not data:
-            if not (self._said_all or self._told_end):
-                raise ConnectionResetError
+        if data:
+            self._take(memoryview(data))
+        elif self._said_all or self._told_end or self._host_deaf:
             self._said_all = True
-        elif self._shaking:
-            self._incoming.write(data)
-            self._shake()
-        elif self._host is not None:
-            self._incoming.write(data)
-            self._decrypt()
+        else:
+            raise ConnectionResetError
+
+    def _take(self, said: memoryview) -> None:
+        """To OpenSSL, so little at once that whoever says much that brings nothing is closed before it costs much."""
+        pieces: list[bytes] = []
+        while said and not (self._host_deaf or self._said_all or self._closed):
+            size, ended = self._records.cut(said)
+            self._incoming.write(said[:size])
+            said = said[size:]
+            shaking = self._shaking
+            if shaking:
+                self._shake()
+            found = [] if self._host is None else self._decrypt()
+            if not self._records.count(len(found) if shaking else ended, found):
+                self._owner.cut_off(self, "too many records that bring nothing, as changes of keys")
+                self.close()
+                return
+            pieces += found
+        self._tell_host(b"".join(pieces))
 
     def _shake(self) -> None:
         try:
@@ -153,9 +172,9 @@ class Relay:
         self._owner.refused(self, why)
         self._client.send(self._outgoing.read())
 
-    def _decrypt(self) -> None:
-        """All that has come in whole records, to the host: what is left over would spoil unwrap."""
-        pieces = []
+    def _decrypt(self) -> list[bytes]:
+        """All that has come in whole records, a piece each: what is left over would spoil unwrap."""
+        pieces: list[bytes] = []
         try:
             while self._incoming.pending or self._tls.pending():
                 if not (piece := self._tls.read(CHUNK)):
@@ -168,7 +187,7 @@ class Relay:
             self._said_all = True
         if self._outgoing.pending:
             self._client.send(self._outgoing.read())
-        self._tell_host(b"".join(pieces))
+        return pieces
 
     def _tell_host(self, data: bytes) -> None:
         """And the end, if the client has said all."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -16,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from certificates import Authority
+from gendriverd import etf
 from gendriverd.client import connect, open_client
 from gendriverd.etf import Atom
+from key_updates import KeyUpdater
 from running_daemon import RunningDaemon, open_files
 from tls_peer import House, Peer, call, dial, echoes, front_of
 
@@ -149,6 +152,27 @@ def test_garbage_after_the_handshake_ends_that_connection_alone(daemon: Start, h
         running.wait_event("client_closed")
         peer.say(call(1, 1, 5))
         assert peer.hear() == (Atom("reply"), 1, (OK, 5))
+
+
+def test_who_changes_its_key_all_the_time_is_cut_off_and_who_does_it_now_and_then_is_served(
+    daemon: Start, house: House
+) -> None:
+    running = daemon(ECHO, tls=house.settings())
+    pid, updater = front_of(running), KeyUpdater()
+    with dial(running.tls_url) as raw:
+        raw.sendall(updater.shake(b""))
+        while not updater.shaken:
+            raw.sendall(updater.shake(raw.recv(1 << 16)))
+        raw.sendall(updater.update(5) + updater.encrypt(etf.frame((Atom("hello"), 1, b"echo", {})) + call(1, 1, 5)))
+        heard = b""
+        while not heard.endswith(etf.frame((Atom("reply"), 1, (OK, 5)))):
+            heard += updater.decrypt(raw.recv(1 << 16))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                raw.sendall(updater.update(1000))
+    assert running.wait_event("tls_refused")["why"] == "too many records that bring nothing, as changes of keys"
+    assert echoes(running, house)
+    assert front_of(running) == pid
 
 
 def test_the_death_of_the_front_costs_its_clients_alone(daemon: Start, house: House) -> None:

@@ -17,15 +17,19 @@ from certificates import Authority
 from gendriverd.client.tls import Tunnel
 from gendriverd.tls_context import make_context
 from gendriverd.tls_front.loop import Deadlines, Loop
+from gendriverd.tls_front.records import AT_ONCE, IDLE_MAX, IDLE_PER, Records
 from gendriverd.tls_front.relay import CHUNK, Relay
+from key_updates import KeyUpdater
 
+CUT = "too many records that bring nothing, as changes of keys"
 SEALED = 5 * 64  # bytes that TLS adds to CHUNK at most, in as many records as it makes of it
 
 
 class Bench:
     """A relay, whose owner this is, its client and its host, all in one thread."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, updater: KeyUpdater | None = None, updates: int = 0) -> None:
+        """`updater` is its client; and says so many `updates` in one go with the end of its handshake."""
         authority = Authority(directory)
         own = authority.issue("own", hosts=["localhost"])
         self.heard: list[str] = []
@@ -33,20 +37,25 @@ class Bench:
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.client = socket.create_connection(server.getsockname())
             accepted, address = server.accept()
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it sends is there at once
         self.ours, self.host = socket.socketpair()
         for sock in (self.client, accepted, self.ours, self.host):
             sock.setblocking(False)
         context = make_context(str(own.certificate), str(own.key), None, "none")
         self.relay = Relay(self.loop, self, accepted, address, context)
         self.tunnel = Tunnel(ssl.create_default_context(cafile=authority.file), "localhost")
-        self._shake()
+        self._shake(updater or self.tunnel, updates)
 
-    def _shake(self) -> None:
-        self.client.send(self.tunnel.shake(b""))
-        while "shaken" not in self.heard:
+    def _shake(self, tunnel: Tunnel | KeyUpdater, updates: int) -> None:
+        said = tunnel.shake(b"")
+        while True:
+            self.client.send(said)
             self.turn()
-            if not self.tunnel.shaken:
-                self.client.send(self.tunnel.shake(self.client.recv(CHUNK)))
+            if "shaken" in self.heard:
+                return
+            said = tunnel.shake(self.client.recv(CHUNK))
+            if updates and isinstance(tunnel, KeyUpdater) and tunnel.shaken:
+                said += tunnel.update(updates)
 
     def turn(self) -> None:
         """Let it do all that it can."""
@@ -58,6 +67,9 @@ class Bench:
         relay.begin(self.ours)
 
     def refused(self, relay: Relay, why: str) -> None:
+        self.heard.append(why)
+
+    def cut_off(self, relay: Relay, why: str) -> None:
         self.heard.append(why)
 
     def ending(self, relay: Relay) -> None:
@@ -169,6 +181,86 @@ def test_a_host_that_is_gone_is_told_once_and_the_client_read_away(bench: Bench)
     bench.client.shutdown(socket.SHUT_WR)
     bench.turn()
     assert bench.heard[-1] == "gone"
+
+
+def test_what_a_client_says_to_nobody_is_not_decrypted(bench: Bench) -> None:
+    bench.host.close()
+    bench.client.send(b"\x17\x03\x03\x00\x20" + bytes(32))  # which is no record of its key
+    bench.turn()
+    assert "leaving" in bench.heard
+    assert "gone" not in bench.heard
+    bench.client.shutdown(socket.SHUT_WR)
+    bench.turn()
+    assert bench.heard[-1] == "gone"
+
+
+@pytest.fixture
+def updating(tmp_path: Path) -> Iterator[tuple[KeyUpdater, Bench]]:
+    updater = KeyUpdater()
+    bench = Bench(tmp_path, updater)
+    with bench.client, bench.host:
+        yield updater, bench
+        bench.relay.close()
+        bench.turn()
+
+
+def test_a_client_may_change_its_key_some_times_and_more_often_the_more_it_says(
+    updating: tuple[KeyUpdater, Bench],
+) -> None:
+    updater, bench = updating
+    said, sealed = b"", b""
+    for times in (IDLE_MAX, 1, 1, 1):
+        part = os.urandom(IDLE_PER)
+        sealed += updater.update(times) + updater.encrypt(part)
+        said += part
+    push(bench, bench.client, sealed)
+    assert pull(bench, bench.host, len(said)) == said
+    assert "gone" not in bench.heard
+    bench.client.send(updater.update(5))
+    bench.turn()
+    assert bench.heard[-2:] == [CUT, "gone"]
+
+
+@pytest.mark.parametrize("updates", [0, 2000])
+def test_a_flood_of_changes_of_a_key_is_cut_off_before_it_has_cost_much(tmp_path: Path, updates: int) -> None:
+    """After the handshake, and in one go with it."""
+    updater = KeyUpdater()
+    bench = Bench(tmp_path, updater, updates)
+    with bench.client, bench.host:
+        if not updates:
+            bench.client.send(updater.update(2000))
+            bench.turn()
+        assert bench.heard == ["shaken", CUT, "gone"]
+        assert bench.relay._records.idle <= IDLE_MAX + AT_ONCE
+
+
+def test_a_flood_between_which_little_is_said_is_cut_off_too(updating: tuple[KeyUpdater, Bench]) -> None:
+    updater, bench = updating
+    sealed = b"".join(updater.update(1) + updater.encrypt(b"x" * 100) for _ in range(IDLE_MAX + 2))
+    push(bench, bench.client, sealed)
+    bench.turn()
+    assert CUT in bench.heard
+
+
+def test_small_records_of_data_are_none_that_bring_nothing(bench: Bench) -> None:
+    said = os.urandom(10_000)
+    sealed = b"".join(bench.tunnel.encrypt(said[at : at + 1]) for at in range(len(said)))
+    push(bench, bench.client, sealed)
+    assert pull(bench, bench.host, len(said)) == said
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 1000])
+def test_records_are_found_however_they_come(size: int) -> None:
+    lengths = [0, 1, 17, 300, 16_384, 5]
+    said = memoryview(b"".join(b"\x17\x03\x03" + length.to_bytes(2, "big") + bytes(length) for length in lengths))
+    records, found = Records(), 0
+    for at in range(0, len(said), size):
+        part = said[at : at + size]
+        while part:
+            place, ended = records.cut(part)
+            part, found = part[place:], found + ended
+    assert found == len(lengths)
+    assert Records().cut(memoryview(b"\x17\x03\x03\0\0" * 100)) == (5 * AT_ONCE, AT_ONCE)
 
 
 def test_a_certificate_that_cannot_be_read_has_no_names(bench: Bench) -> None:
