@@ -16,6 +16,7 @@ from enum import Enum
 import trio
 
 from gendriverd.aftermath import Guilt, by_connection, ends_whole, last_words
+from gendriverd.client_lines import ClientLines
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage
 from gendriverd.farewell import AT_ONCE, close, linger
@@ -41,6 +42,7 @@ class Connection:
 
     number: int
     peer: str
+    lines: ClientLines  # of its source
     ours: socket.socket
     answered: trio.Event = field(default_factory=trio.Event)
     outcome: Handover = Handover.SILENT
@@ -55,7 +57,7 @@ class Connections:
         self._numbers = 0
         self._open: dict[int, Connection] = {}
 
-    def add(self, peer: str, client: int) -> Connection:
+    def add(self, peer: str, lines: ClientLines, client: int) -> Connection:
         """One that is about to be passed. Raises OSError when there is no descriptor left."""
         ours = socket.socket(fileno=os.dup(client))
         try:
@@ -64,7 +66,7 @@ class Connections:
             ours.close()
             raise
         self._numbers += 1
-        connection = Connection(self._numbers, peer, ours)
+        connection = Connection(self._numbers, peer, lines, ours)
         self._open[self._numbers] = connection
         return connection
 
@@ -82,7 +84,7 @@ class Connections:
     def adopted(self, number: int) -> None:
         """Raises BadMessage, as the two below, when that cannot be."""
         connection = self._answer(number, Handover.ADOPTED)
-        self._log.info("client_connected", conn=number, peer=connection.peer)
+        connection.lines.say(self._log, "client_connected", conn=number, peer=connection.peer)
 
     def refused(self, number: int, reason: str) -> None:
         self._answer(number, Handover.TOO_MANY if reason == "too_many" else Handover.UNTOUCHED)
@@ -97,7 +99,8 @@ class Connections:
         counts = {key: message.counts.get(key, 0) for key in COUNTS}
         if lost := message.counts.get("notes_lost", 0):  # few drivers send notes
             counts["notes_lost"] = lost
-        self._log.info("client_closed", conn=message.conn, peer=connection.peer, reason=message.reason, **counts)
+        about = {"conn": message.conn, "peer": connection.peer, "reason": message.reason, **counts}
+        connection.lines.say(self._log, "client_closed", **about)
 
     def part(self, record: Record, guilt: Guilt | None, *, silently: bool, trusted: bool) -> None:
         """The host is dead: each client hears what became of its calls, unless `silently`. Waits for nobody.

@@ -19,6 +19,7 @@ from logging import INFO, WARNING
 import trio
 
 from gendriverd.backoff import Backoff
+from gendriverd.client_lines import NAMES_SHOWN
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage, HostGone, LaunchError
 from gendriverd.etf import Atom
@@ -45,7 +46,6 @@ LAST_WORDS = 2.0  # seconds in which what it said before its death is read
 RENEW_TIMEOUT = 10.0  # seconds until it has taken up what a reload has brought; it may have to become ready first
 SEND_TIMEOUT = 5.0
 LINE_MAX = 2048  # bytes of one printed line
-NAMES_SHOWN = 8  # of our certificate
 
 Serve = Callable[[trio.socket.SocketType, Address, tuple[str, ...] | None, Epoch], Awaitable[None]]
 
@@ -262,8 +262,6 @@ class FrontKeeper:
                     client.close()
                     self._log_refused(tls_name(address), str(error.strerror))
                     return
-                if names is not None:
-                    self._log.info("tls_client", peer=tls_name(address), certificate=list(names))
                 self._handed_over += 1
                 clients.start_soon(self._serve, client, address, names, self._epoch)
             case FrontRenewed():

@@ -19,6 +19,7 @@ import trio
 from gendriverd import PROTOCOL, __version__, etf
 from gendriverd.admission import Admission, Bounds, Places, Verdict
 from gendriverd.auth import ANYBODY, NONCE, PROOF_MAX, Admitted, Keyring
+from gendriverd.client_lines import NAMES_SHOWN, ClientLines, LinesBySource
 from gendriverd.connections import Handover
 from gendriverd.errors import ClientGone, HandshakeRefused
 from gendriverd.etf import Atom, EtfError
@@ -111,6 +112,7 @@ class Handshakes:
         self._admission = Admission(Bounds.of(config), random.SystemRandom().random)
         self._keys = keys
         self._log = log
+        self._lines = LinesBySource()
         self._serving = 0
         self._waiting_for: dict[str, Places] = {}  # have said hello and wait, by instance
         self._stopping = False
@@ -156,6 +158,8 @@ class Handshakes:
     async def _admit(self, client: Socket, peer: Peer, certified: Certified) -> None:
         self._serving += 1
         about = {"peer": peer.name}
+        if certified is not None:
+            self._say(peer, "tls_client", **about, certificate=list(certified[:NAMES_SHOWN]))
         try:
             await self._shake(client, peer, certified, about)
         except HandshakeRefused as refusal:
@@ -200,6 +204,8 @@ class Handshakes:
         admitted: Admitted | None = None
         try:
             admitted = await self._greet(client, peer, certified, about)
+            if admitted is not ANYBODY:
+                self._say(peer, "client_authenticated", **about)
             return admitted
         finally:
             self._admission.leave(peer.source)
@@ -237,7 +243,6 @@ class Handshakes:
     def _of_certificate(self, ring: Keyring, names: tuple[str, ...], about: dict[str, str]) -> Admitted:
         admitted = ring.certify(names, about["instance"])
         about["key"] = admitted.grant.name
-        self._log.info("client_authenticated", **about)
         return admitted
 
     async def _prove(
@@ -249,9 +254,7 @@ class Handshakes:
         if ring.knows(hello.key):  # else it could be anything, a secret too
             about["key"] = hello.key
         proof = await read_frame(client, PROOF_MAX, "auth")
-        admitted = ring.admit(hello.key, hello.instance, greeted, said, proof)
-        self._log.info("client_authenticated", **about)
-        return admitted
+        return ring.admit(hello.key, hello.instance, greeted, said, proof)
 
     async def _wait_in_line(
         self, instance: Instance, client: Socket, peer: Peer, admitted: Admitted, about: dict[str, str]
@@ -297,7 +300,7 @@ class Handshakes:
             allowed = life.permissions.of(admitted.grant, instance.name)
             with trio.CancelScope(shield=True):  # offered is offered: only its answer says whose the socket is
                 limit = self._config.handshake_timeout
-                outcome = await life.offer(about["peer"], first, allowed, client.fileno(), limit)
+                outcome = await life.offer(peer.name, self._lines_of(peer), first, allowed, client.fileno(), limit)
             match outcome:
                 case Handover.ADOPTED:
                     return
@@ -309,6 +312,12 @@ class Handshakes:
                     return
                 case Handover.UNTOUCHED:
                     pass
+
+    def _lines_of(self, peer: Peer) -> ClientLines:
+        return self._lines.of(peer.source, self._config.penalty_sources)
+
+    def _say(self, peer: Peer, event: str, /, **about: object) -> None:
+        self._lines_of(peer).say(self._log, event, **about)
 
     def _log_refusal(self, about: dict[str, str], reason: str, why: str = "") -> None:
         if self._refusals.allows(trio.current_time()):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import trio
 
 from gendriverd.aftermath import Guilt, culprit
+from gendriverd.client_lines import ClientLines
 from gendriverd.connections import Background, Connections, Handover
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom
@@ -118,10 +119,12 @@ class Lifetime:
         finally:
             await self._bury()
 
-    async def offer(self, peer: str, welcome: bytes, allowed: Numbers, client: int, limit: float) -> Handover:
+    async def offer(
+        self, peer: str, lines: ClientLines, welcome: bytes, allowed: Numbers, client: int, limit: float
+    ) -> Handover:
         """Pass a client's socket; the host has a copy of the descriptor afterwards, adopted or not."""
         try:
-            connection = self._connections.add(peer, client)
+            connection = self._connections.add(peer, lines, client)
         except OSError:  # no descriptor left
             return Handover.TOO_MANY
         with trio.move_on_after(limit):

@@ -13,6 +13,7 @@ import trio
 from gendriverd import etf
 from gendriverd.auth import Grant, Key, Keyring
 from gendriverd.client.introduction import Introduction
+from gendriverd.client_lines import BURST, ClientLines
 from gendriverd.connections import Handover
 from gendriverd.errors import HandshakeRefused
 from gendriverd.etf import Atom
@@ -69,7 +70,9 @@ class Played:
         await self.up.wait()
         return self
 
-    async def offer(self, peer: str, welcome: bytes, allowed: Any, client: int, limit: float) -> Handover:
+    async def offer(
+        self, peer: str, lines: ClientLines, welcome: bytes, allowed: Any, client: int, limit: float
+    ) -> Handover:
         self.told.append((welcome, allowed))
         with socket.socket(fileno=os.dup(client)) as passed:
             passed.sendall(welcome)
@@ -156,6 +159,28 @@ async def test_a_certificate_of_no_key_is_not_saved_by_a_right_proof() -> None:
     door = Door(auth="hmac")
     said = hello(key=b"anna", nonce=bytes(32))
     assert (await door.hear(said, certified=("carl.example",)))[1:] == [AUTH]
+
+
+async def test_what_one_source_writes_into_the_log_is_bounded_and_another_is_still_seen(autojump_clock: object) -> None:
+    door = Door(auth="hmac", handshake_per_source=256)
+    names = ("anna.example", *(f"DNS:{number}.example" for number in range(31)))
+    for _ in range(BURST):
+        await door.hear(hello(), certified=names)
+    said = [line["event"] for line in door.played.lines.said]
+    assert {event: said.count(event) for event in said} == {
+        "tls_client": BURST // 2,
+        "client_authenticated": BURST // 2,
+    }
+    assert {len(line.get("certificate", names[:8])) for line in door.played.lines.said} == {8}
+    await door.hear(hello(), of_address("192.0.2.2", 1), certified=names)
+    assert len(door.played.lines.said) == BURST + 2
+
+
+async def test_a_certificate_is_not_logged_before_its_client_may_begin() -> None:
+    door = Door(auth="hmac", penalty_after=1)
+    for _ in range(3):
+        await door.hear(hello(), certified=("carl.example",))
+    assert [line["event"] for line in door.played.lines.said].count("tls_client") == 1
 
 
 async def test_where_nothing_is_asked_for_everybody_may_ask_for_everything() -> None:

@@ -21,7 +21,7 @@ LAYERS = [
     ["config", "admission", "front_messages", "tls_front"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
     ["recorder", "key_file", "tls_files", "keys", "sandbox", "driver_file", "cgroup", "permissions", "liveness"],
-    ["aftermath", "orphans"],
+    ["aftermath", "orphans", "client_lines"],
     ["quarantine"],
     ["reports", "connections", "start"],
     ["lifetime", "reporter"],
