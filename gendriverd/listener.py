@@ -120,21 +120,21 @@ def open_listeners(config: DaemonConfig, passed: Sequence[int]) -> list[Listener
     return opened
 
 
-def open_tls(config: TlsConfig, passed: Sequence[int]) -> list[Listener]:
-    """The same for the front. It encrypts, so the addresses may be any."""
+def open_tls(config: TlsConfig, passed: Sequence[int], keepalive: float) -> list[Listener]:
+    """The same for the front. It encrypts, so the addresses may be any; what it accepts is tuned as these are."""
     with contextlib.ExitStack() as undo:
         opened: list[Listener] = []
-        for each in _passed_tls(passed) if passed else _configured_tls(config):
-            opened.append(each)
-            undo.callback(each.close)
+        for sock in _passed_tls(passed) if passed else _configured_tls(config):
+            opened.append(Listener(sock, tls_name(_address(sock))))
+            undo.callback(opened[-1].close)
+            _tune(sock, keepalive)
         undo.pop_all()
     return opened
 
 
-def _configured_tls(config: TlsConfig) -> Iterator[Listener]:
+def _configured_tls(config: TlsConfig) -> Iterator[socket.socket]:
     for address in config.listen:
-        for sock in _open_tcp(address, insecure=True):
-            yield Listener(sock, tls_name(_address(sock)))
+        yield from _open_tcp(address, insecure=True)
 
 
 def _configured(config: DaemonConfig) -> Iterator[Listener]:
@@ -283,11 +283,11 @@ def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
             yield Listener(sock, _tcp_name(sock), keepalive=config.keepalive)
 
 
-def _passed_tls(fds: Sequence[int]) -> Iterator[Listener]:
+def _passed_tls(fds: Sequence[int]) -> Iterator[socket.socket]:
     for sock in map(_passed_socket, fds):
         if sock.family not in {socket.AF_INET, socket.AF_INET6}:
             raise ListenError(f"descriptor {sock.fileno()} passed by systemd for TLS is no TCP socket")
-        yield Listener(sock, tls_name(_address(sock)))
+        yield sock
 
 
 def _passed_socket(fd: int) -> socket.socket:
@@ -331,7 +331,7 @@ def _inode(file: Path | None) -> tuple[int, int] | None:
     return (found.st_dev, found.st_ino) if found else None
 
 
-def _tune(client: trio.socket.SocketType, keepalive: float) -> None:
+def _tune(client: trio.socket.SocketType | socket.socket, keepalive: float) -> None:
     """Small frames go out at once, and a peer that vanished is noticed within this time: idle, by probes in its second
     half; with bytes under way, when these are not taken.
     """

@@ -35,7 +35,7 @@ class Tls:
         """The sockets that clients of TLS come to. Raises ListenError, ConfigError."""
         if passed and self._material is None:
             raise ConfigError(["systemd has passed a socket for TLS: [tls] needs a setting 'certificate'"])
-        return open_tls(config.tls, passed)
+        return open_tls(config.tls, passed, config.daemon.keepalive)
 
     def start(self, listeners: Sequence[Listener], serve: Serve, nursery: trio.Nursery) -> None:
         """Its tasks, and one for each client, are in `nursery`."""

@@ -66,7 +66,7 @@ class Keeping:
         self.epochs: list[Epoch] = []
         config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
         self.config = config
-        self.listeners = open_tls(config, [])
+        self.listeners = open_tls(config, [], 120.0)
         self._how = [] if how is None else [how]
         log = cast(Log, self.events)
         self.keeper = FrontKeeper(self.material(), self.listeners, self._serve, log, self._launch)

@@ -20,8 +20,11 @@ from certificates import Authority
 from gendriverd import etf
 from gendriverd.client import connect, open_client
 from gendriverd.etf import Atom
+from gendriverd.listener import open_tls
+from gendriverd.schema import TlsConfig
 from key_updates import KeyUpdater
 from running_daemon import RunningDaemon, open_files
+from test_listening import OPTIONS
 from tls_peer import House, Peer, call, dial, echoes, front_of
 
 Start = Callable[..., RunningDaemon]
@@ -237,6 +240,24 @@ def test_a_socket_that_systemd_passes_as_tls_is_the_fronts(daemon: Start, house:
         assert echoes(running, house)
         with connect(running.tcp_url, "echo") as client:
             assert client.call("echo", 1) == (OK, 1)
+
+
+@pytest.mark.parametrize("by", ["configuration", "systemd"])
+async def test_a_peer_of_the_front_that_is_gone_is_looked_for_too(by: str) -> None:
+    """The front sets nothing of it: Linux gives a socket that is accepted what the listening one has."""
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        fds = [os.dup(passed.fileno())] if by == "systemd" else []
+        config = TlsConfig.model_validate(
+            {"listen": [] if fds else ["tcp://127.0.0.1:0"], "certificate": "c", "key": "k"}
+        )
+        (listener,) = open_tls(config, fds, 120.0)
+        with socket.socket(fileno=os.dup(listener.fileno())) as of_the_front:
+            of_the_front.setblocking(True)
+            with socket.create_connection(of_the_front.getsockname(), 30), of_the_front.accept()[0] as client:
+                assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                found = tuple(client.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in OPTIONS)
+        listener.close()
+    assert found == (1, 60, 15, 4, 120_000)
 
 
 def test_gendriverd_call_speaks_tls(daemon: Start, house: House) -> None:

@@ -7,18 +7,21 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+from certificates import Authority
 from running_daemon import RunningDaemon
 from tests.system.split_network import ON_BRIDGE, NoNetwork, ip, split_network
 
 SECONDS = 2  # the least that keepalive may be
 DEADLINE = 60.0
 
-CLIENT = """import sys
+CLIENT = """import ssl, sys
 from gendriverd.client import connect
-with connect(sys.argv[1], "echo"):
+url, ca = sys.argv[1:]
+with connect(url, "echo", tls=ssl.create_default_context(cafile=ca) if url.startswith("tls") else None):
     print("connected", flush=True)
     sys.stdin.read()
 """
@@ -34,8 +37,8 @@ def network() -> Iterator[str]:
 
 
 @contextmanager
-def client_in(namespace: str, url: str) -> Iterator[None]:
-    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", CLIENT, url]
+def client_in(namespace: str, url: str, ca: Path) -> Iterator[None]:
+    command = ["ip", "netns", "exec", namespace, sys.executable, "-c", CLIENT, url, str(ca)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -45,15 +48,21 @@ def client_in(namespace: str, url: str) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.parametrize("kind", ["tcp", "tls"])
 def test_a_client_whose_link_is_cut_is_noticed_and_one_that_is_idle_is_not(
-    network: str, daemon: Callable[..., RunningDaemon]
+    network: str, daemon: Callable[..., RunningDaemon], tmp_path: Path, kind: str
 ) -> None:
+    authority = Authority(tmp_path)
+    own = authority.issue("own", hosts=[f"{ON_BRIDGE}2"])
+    tls = {"listen": [f"tcp://{ON_BRIDGE}2:0"], "certificate": str(own.certificate), "key": str(own.key)}
     settings = {"listen": [f"tcp://{ON_BRIDGE}2:0", "tcp://127.0.0.1:0"], "insecure": True, "keepalive": f"{SECONDS}s"}
-    running = daemon({"echo": {"driver": "echo.so"}}, settings=settings, under=["ip", "netns", "exec", f"{network}-b"])
-    url = running.tcp_url
-    with client_in(f"{network}-a", url), client_in(f"{network}-c", url):
+    running = daemon(
+        {"echo": {"driver": "echo.so"}}, settings=settings, tls=tls, under=["ip", "netns", "exec", f"{network}-b"]
+    )
+    url, ca = running.tls_url if kind == "tls" else running.tcp_url, authority.file
+    with client_in(f"{network}-a", url, ca), client_in(f"{network}-c", url, ca):
         ip("-n", f"{network}-hub", "link", "set", "dev", "a", "down")
         gone = running.wait_event("client_closed", DEADLINE)
-        assert gone["reason"] == "peer_gone"
-        assert gone["peer"].startswith(f"tcp://{ON_BRIDGE}1:")
+        assert gone["reason"] == {"tcp": "peer_gone", "tls": "peer_closed"}[kind]  # by the front
+        assert gone["peer"].startswith(f"{kind}://{ON_BRIDGE}1:")
         assert sum(event["event"] == "client_closed" for event in running.events) == 1
