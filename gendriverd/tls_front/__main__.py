@@ -15,7 +15,8 @@ from gendriverd.tls_front.mouth import receive
 from gendriverd.tls_front.settings import read_settings
 
 CHANNEL_FD = 3
-OWN = 64  # descriptors beside two a client
+OWN = 64  # descriptors beside those of clients
+OF_CLIENT = 3  # two, and one that is on its way to the daemon
 
 
 def main() -> int:
@@ -28,14 +29,14 @@ def main() -> int:
     message, fds = receive(channel)
     match message:
         case (tag, int() as count, dict() as about) if tag == Atom("start"):
-            allow_descriptors(2 * about[Atom("connections")] + OWN)
+            descriptors = allow_descriptors(OF_CLIENT * about[Atom("connections")] + OWN)
             confined = confine()
             listeners = [socket.socket(fileno=fd) for fd in fds[:count]]
             settings = read_settings(about, fds[count:])
         case _:  # the daemon is gone
             return 0
     loop = Loop()
-    front = Front(loop, channel, listeners, settings)
+    front = Front(loop, channel, listeners, settings, most=max(1, (descriptors - OWN) // OF_CLIENT))
     front.ready(confined)
     gc.freeze()
     loop.run(front.expire)

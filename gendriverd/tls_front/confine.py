@@ -13,6 +13,7 @@ import ctypes
 import os
 import resource
 import struct
+import sys
 from typing import NamedTuple
 
 from gendriverd.tls_front.system_calls import forbid_others
@@ -57,13 +58,15 @@ def _be_nobody(libc: ctypes.CDLL) -> None:
     os.setresuid(OWN_USER, OWN_USER, OWN_USER)
 
 
-def allow_descriptors(count: int) -> None:
-    """As many as may be, up to `count`."""
+def allow_descriptors(count: int) -> int:
+    """As many as may be, up to `count`; how many there are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     if soft != resource.RLIM_INFINITY and wanted > soft:
         with contextlib.suppress(OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _landlock(libc: ctypes.CDLL) -> int:

@@ -31,11 +31,15 @@ PAUSE = 0.1  # seconds without accepting when there is no descriptor left, or wh
 class Front:
     """An Owner of relays."""
 
-    def __init__(self, loop: Loop, channel: socket.socket, listeners: list[socket.socket], settings: Settings) -> None:
+    def __init__(
+        self, loop: Loop, channel: socket.socket, listeners: list[socket.socket], settings: Settings, most: int
+    ) -> None:
+        """`most`: so many clients there are descriptors for."""
         self._loop = loop
         self._mouth = Mouth(loop, channel, self._hear)
         self._listeners = listeners
         self._settings = settings
+        self._most = most
         self._relays: set[Relay] = set()
         self._shaking = Deadlines[Relay](settings.handshake_timeout, self._too_slow)
         self._ending = Deadlines[Relay](UNREAD, Relay.close)
@@ -112,7 +116,8 @@ class Front:
             self._admit(client, (str(address[0]), int(address[1])))
 
     def _admit(self, client: socket.socket, peer: tuple[str, int]) -> None:
-        if len(self._relays) >= self._settings.connections and not self._let_one_leave():
+        connections = min(self._settings.connections, self._most)
+        if len(self._relays) >= connections and not self._let_one_leave():
             client.close()
             self._news(peer, "connections: there are as many as may be")
             return

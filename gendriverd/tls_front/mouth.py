@@ -6,6 +6,7 @@ from __future__ import annotations
 import array
 import contextlib
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
 from select import EPOLLHUP, EPOLLIN, EPOLLOUT
@@ -76,11 +77,13 @@ class Mouth:
 
 
 def receive(channel: socket.socket) -> tuple[tuple[Any, ...] | None, list[int]]:
-    """A message; None: there will be none. Raises BlockingIOError."""
+    """A message; None: there will be none. Raises BlockingIOError; SystemExit where what is passed has no room."""
     try:
-        data, fds, _, _ = socket.recv_fds(channel, MESSAGE_MAX, DESCRIPTORS_MAX)
+        data, fds, flags, _ = socket.recv_fds(channel, MESSAGE_MAX, DESCRIPTORS_MAX)
     except ConnectionResetError:
         return None, []
+    if flags & socket.MSG_CTRUNC:
+        sys.exit("no descriptor is left for what the daemon passes")
     message = etf.decode(data) if data else None
     return (message if isinstance(message, tuple) else None), fds
 

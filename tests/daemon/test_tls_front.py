@@ -161,7 +161,7 @@ def test_who_changes_its_key_all_the_time_is_cut_off_and_who_does_it_now_and_the
     daemon: Start, house: House
 ) -> None:
     running = daemon(ECHO, tls=house.settings())
-    pid, updater = front_of(running), KeyUpdater()
+    updater = KeyUpdater()
     with dial(running.tls_url) as raw:
         raw.sendall(updater.shake(b""))
         while not updater.shaken:
@@ -175,7 +175,7 @@ def test_who_changes_its_key_all_the_time_is_cut_off_and_who_does_it_now_and_the
                 raw.sendall(updater.update(1000))
     assert running.wait_event("tls_refused")["why"] == "too many records that bring nothing, as changes of keys"
     assert echoes(running, house)
-    assert front_of(running) == pid
+    assert not [event for event in running.events if event["event"] == "tls_front_backoff"]
 
 
 def test_the_death_of_the_front_costs_its_clients_alone(daemon: Start, house: House) -> None:

@@ -6,10 +6,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -120,6 +124,26 @@ def test_a_reload_that_changes_nothing_of_tls_disturbs_nobody_in_the_handshake(d
     with Peer(running.tls_url, house.trust(house.authority.issue("anna"))) as peer:
         reload(running)
         peer.welcomed("echo")
+
+
+def test_a_front_that_has_as_many_clients_as_descriptors_can_be_renewed(daemon: Start, house: House) -> None:
+    running = daemon(ECHO, tls=house.settings(handshake_timeout="10m"), under=["prlimit", "--nofile=120:120"])
+    front_of(running)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(dial(running.tls_url)) for _ in range(150)]
+        wait_closed(clients, 150 - (120 - 64) // 3)
+        house.authority.issue("localhost", hosts=["localhost", "127.0.0.1"])
+        reload(running)
+        wait_closed(clients, 150)
+        assert echoes(running, house)
+    assert not [event for event in running.events if event["event"] in {"tls_front_backoff", "tls_front_output"}]
+
+
+def wait_closed(clients: list[socket.socket], count: int) -> None:
+    end, closed = time.monotonic() + 60, 0
+    while closed < count:
+        assert time.monotonic() < end
+        closed = len(select.select(clients, [], [], 1)[0])
 
 
 def test_a_new_certificate_that_will_not_do_changes_nothing(daemon: Start, house: House) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import resource
 import socket
 import weakref
 from collections.abc import Iterator
@@ -33,13 +34,14 @@ GREEDY, ANOTHER = "192.0.2.1", "192.0.2.2"
 class Door:
     """A front with its daemon's end of the channel; clients are played."""
 
-    def __init__(self, directory: Path, pending: int = 256, connections: int = 1024) -> None:
+    def __init__(self, directory: Path, pending: int = 256, connections: int = 1024, most: int = 1024) -> None:
         own = Authority(directory).issue("own", hosts=["localhost"])
         context = make_context(str(own.certificate), str(own.key), None, "none")
         self.loop = Loop()
         self.daemon, channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.listener = socket.create_server(("127.0.0.1", 0))
-        self.front = Front(self.loop, channel, [self.listener], Settings(context, 600.0, pending, connections))
+        settings = Settings(context, 600.0, pending, connections)
+        self.front = Front(self.loop, channel, [self.listener], settings, most)
         self.channel = channel
         self.clients: list[socket.socket] = []
 
@@ -136,6 +138,25 @@ def test_who_has_begun_by_an_old_certificate_begins_anew(full: Door, tmp_path: P
 def test_a_certificate_that_it_cannot_use_ends_it(full: Door) -> None:
     with pytest.raises(SystemExit, match="cannot use the new certificate: "):
         full.front._renew(ABOUT, [os.open("/dev/null", os.O_RDONLY) for _ in range(2)])
+
+
+def test_there_are_no_more_clients_than_descriptors_for_them(tmp_path: Path) -> None:
+    door = Door(tmp_path, most=2)
+    clients = [door.come(f"192.0.2.{number}") for number in range(3)]
+    assert [is_open(each) for each in clients] == [True, True, False]
+    door.close()
+
+
+def test_what_the_daemon_passes_and_there_is_no_descriptor_for_ends_it(full: Door) -> None:
+    with Path("/dev/null").open() as file:
+        socket.send_fds(full.daemon, [etf.encode((Atom("renew"), ABOUT))], [file.fileno()] * 8)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (file.fileno() + 3, before[1]))
+        try:
+            with pytest.raises(SystemExit, match="no descriptor is left"):
+                full.turn()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_a_socket_that_cannot_accept_is_left_alone_for_a_while(full: Door, capsys: pytest.CaptureFixture[str]) -> None:
