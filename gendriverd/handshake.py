@@ -201,18 +201,19 @@ class Handshakes:
 
     async def _hear(self, client: Socket, peer: Peer, certified: Certified, about: dict[str, str]) -> Admitted:
         """Greet it and let it prove what it has to; whatever ends this otherwise counts against its source."""
-        admitted: Admitted | None = None
         try:
             admitted = await self._greet(client, peer, certified, about)
-            if admitted is not ANYBODY:
-                self._say(peer, "client_authenticated", **about)
-            return admitted
+        except BaseException as error:
+            left = isinstance(error, ClientGone | OSError)
+            if not (self._stopping or (left and peer.epoch is not None)):  # behind a front it may be this that has died
+                self._blame(peer)
+            raise
         finally:
             self._admission.leave(peer.source)
-            if admitted is not None:
-                self._admission.succeeded(peer.source)
-            elif not self._stopping:
-                self._blame(peer)
+        self._admission.succeeded(peer.source)
+        if admitted is not ANYBODY:
+            self._say(peer, "client_authenticated", **about)
+        return admitted
 
     def _blame(self, peer: Peer) -> None:
         now = trio.current_time()

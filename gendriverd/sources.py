@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Where a connection comes from: for the log, and as far as somebody can be held to account for it. No I/O.
 
-An IPv4 address is one source; of IPv6 a whole /64, as whoever has one address there has them all. All of IPv4's
-loopback is one: a process may choose among its addresses. Behind a unix socket it is the user.
+An IPv4 address is one source; of IPv6 a whole /64, as whoever has one address there has them all; but behind NAT64 each
+stands for an IPv4 address, and is one. All of IPv4's loopback is one: a process may choose among its addresses. Behind
+a unix socket it is the user.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from gendriverd.quantities import Address
 
 LOOPBACK = "127.0.0.0/8"
+NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 # What accept says of a client that is gone already; others may be waiting behind it. See accept(2).
 GONE = frozenset(
     {
@@ -66,4 +68,6 @@ def _source(address: IPv4Address | IPv6Address) -> Source:
         address = address.ipv4_mapped
     if isinstance(address, IPv4Address):
         return Source(LOOPBACK if address.is_loopback else str(address), address)
+    if address in NAT64:  # none of IPv4's networks are meant by it: it has come from outside, whatever is in it
+        return Source(str(address), address)
     return Source(str(IPv6Network((int(address) >> 64 << 64, 64))), address)

@@ -15,13 +15,14 @@ from select import EPOLLIN
 from typing import Any
 
 from gendriverd.etf import Atom
-from gendriverd.sources import GONE
+from gendriverd.sources import GONE, of_address
 from gendriverd.tls_front.confine import Confined
 from gendriverd.tls_front.loop import Deadlines, Loop
 from gendriverd.tls_front.mouth import Mouth
 from gendriverd.tls_front.relay import Relay
 from gendriverd.tls_front.settings import Settings, read_settings
 
+SHARE = 8  # the last eighth of `connections` is for sources that have less than an eighth
 AT_ONCE = 32  # clients accepted between two looks at those that are there
 LINGER = 2.0  # seconds for a client's end after our last word, and for all of them when the daemon is gone
 UNREAD = 30.0  # seconds for a client to take what its host had said when it closed the socket
@@ -41,6 +42,7 @@ class Front:
         self._settings = settings
         self._most = most
         self._relays: set[Relay] = set()
+        self._by_source = Counter[str]()
         self._shaking = Deadlines[Relay](settings.handshake_timeout, self._too_slow)
         self._ending = Deadlines[Relay](UNREAD, Relay.close)
         self._leaving = Deadlines[Relay](LINGER, Relay.close)
@@ -91,6 +93,9 @@ class Front:
 
     def gone(self, relay: Relay) -> None:
         self._relays.discard(relay)
+        self._by_source[relay.source] -= 1
+        if not self._by_source[relay.source]:
+            del self._by_source[relay.source]
         self._shaking.stop(relay)
         self._ending.stop(relay)
         self._leaving.stop(relay)
@@ -116,27 +121,36 @@ class Front:
             self._admit(client, (str(address[0]), int(address[1])))
 
     def _admit(self, client: socket.socket, peer: tuple[str, int]) -> None:
-        connections = min(self._settings.connections, self._most)
-        if len(self._relays) >= connections and not self._let_one_leave():
+        source = of_address(*peer).source.name
+        if why := self._why_no_room(source):
             client.close()
-            self._news(peer, "connections: there are as many as may be")
+            self._news(peer, f"connections: {why}")
             return
+        if len(self._relays) >= self._connections():
+            self._leaving.pop_first().close()
         if len(self._shaking) >= self._settings.handshake_pending:
             self._make_room()
         client.setblocking(False)
         with contextlib.suppress(OSError):  # it may be gone already
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        relay = Relay(self._loop, self, client, peer, self._settings.context)
+        relay = Relay(self._loop, self, client, peer, source, self._settings.context)
         self._relays.add(relay)
+        self._by_source[source] += 1
         self._shaking.start(relay)
 
-    def _let_one_leave(self) -> bool:
-        """It has heard all; what it yet says is of no use to anybody."""
-        if not len(self._leaving):
-            return False
-        self._leaving.pop_first().close()
-        return True
+    def _connections(self) -> int:
+        return min(self._settings.connections, self._most)
+
+    def _why_no_room(self, source: str) -> str | None:
+        """Who is leaving has heard all, and makes room; what it yet says is of no use to anybody."""
+        most, there = self._connections(), len(self._relays) - len(self._leaving)
+        share = most // SHARE
+        if there >= most:
+            return "there are as many as may be"
+        if there >= most - share and self._by_source[source] >= share:
+            return "the last are for those who have fewer"
+        return None
 
     def _make_room(self) -> None:
         """Of the source that has most in their handshake, the one that has had most of its time goes."""

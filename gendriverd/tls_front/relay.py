@@ -14,7 +14,6 @@ import ssl
 from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 from typing import Any, Protocol
 
-from gendriverd.sources import of_address
 from gendriverd.tls_context import names_of
 from gendriverd.tls_front.loop import Loop
 from gendriverd.tls_front.records import Records
@@ -54,10 +53,16 @@ class Relay:
     )  # fmt: skip
 
     def __init__(
-        self, loop: Loop, owner: Owner, client: socket.socket, peer: tuple[str, int], context: ssl.SSLContext
+        self,
+        loop: Loop,
+        owner: Owner,
+        client: socket.socket,
+        peer: tuple[str, int],
+        source: str,
+        context: ssl.SSLContext,
     ) -> None:
         self.peer = peer
-        self.source = of_address(*peer).source.name
+        self.source = source
         self._loop = loop
         self._owner = owner
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

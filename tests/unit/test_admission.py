@@ -52,6 +52,9 @@ def fill(door: Admission, sources: int, each: int = 1) -> None:
         ("2001:db8:0:2::1", "2001:db8:0:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
         ("::1", "::/64"),
+        ("64:ff9b::192.0.2.1", "64:ff9b::c000:201"),
+        ("64:ff9b::127.0.0.1", "64:ff9b::7f00:1"),
+        ("64:ff9b:0:0:0:1::", "64:ff9b::/64"),
     ],
 )
 def test_a_source_is_an_address_a_network_or_this_machine(host: str, name: str) -> None:

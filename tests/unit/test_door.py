@@ -13,7 +13,7 @@ import trio
 from gendriverd import etf
 from gendriverd.auth import Grant, Key, Keyring
 from gendriverd.client.introduction import Introduction
-from gendriverd.client_lines import BURST, ClientLines
+from gendriverd.client_lines import ClientLines
 from gendriverd.connections import Handover
 from gendriverd.errors import HandshakeRefused
 from gendriverd.etf import Atom
@@ -21,7 +21,7 @@ from gendriverd.handshake import Certified, Handshakes
 from gendriverd.messages import Ready
 from gendriverd.permissions import Permissions
 from gendriverd.schema import DaemonConfig
-from gendriverd.sources import Peer, of_address, of_nobody, of_user
+from gendriverd.sources import Epoch, Peer, of_address, of_nobody, of_user
 
 KNOWN = {"sum": 1, "mean": 2}
 WELCOME = etf.frame((Atom("welcome"), 1, {}))
@@ -161,28 +161,6 @@ async def test_a_certificate_of_no_key_is_not_saved_by_a_right_proof() -> None:
     assert (await door.hear(said, certified=("carl.example",)))[1:] == [AUTH]
 
 
-async def test_what_one_source_writes_into_the_log_is_bounded_and_another_is_still_seen(autojump_clock: object) -> None:
-    door = Door(auth="hmac", handshake_per_source=256)
-    names = ("anna.example", *(f"DNS:{number}.example" for number in range(31)))
-    for _ in range(BURST):
-        await door.hear(hello(), certified=names)
-    said = [line["event"] for line in door.played.lines.said]
-    assert {event: said.count(event) for event in said} == {
-        "tls_client": BURST // 2,
-        "client_authenticated": BURST // 2,
-    }
-    assert {len(line.get("certificate", names[:8])) for line in door.played.lines.said} == {8}
-    await door.hear(hello(), of_address("192.0.2.2", 1), certified=names)
-    assert len(door.played.lines.said) == BURST + 2
-
-
-async def test_a_certificate_is_not_logged_before_its_client_may_begin() -> None:
-    door = Door(auth="hmac", penalty_after=1)
-    for _ in range(3):
-        await door.hear(hello(), certified=("carl.example",))
-    assert [line["event"] for line in door.played.lines.said].count("tls_client") == 1
-
-
 async def test_where_nothing_is_asked_for_everybody_may_ask_for_everything() -> None:
     door = Door(keys=False)
     for certified in (None, ("carl.example",)):
@@ -218,6 +196,20 @@ async def test_whom_a_stop_cuts_short_has_not_failed() -> None:
             assert frames(await ours.recv(4096)) == [(Atom("refused"), Atom("draining"))]
             ours.close()
     assert not [line for line in door.played.lines.said if line["event"] == "source_penalised"]
+
+
+@pytest.mark.parametrize("said", [b"", hello()[:7]])
+async def test_who_has_left_behind_a_front_has_not_failed_as_the_front_may_have_died(said: bytes) -> None:
+    door = Door(keys=False, penalty_after=1)
+    for peer, penalised in ((REMOTE._replace(epoch=Epoch()), False), (REMOTE, True)):
+        ours, theirs = trio.socket.socketpair()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(door.handshakes.serve, theirs, peer)
+            assert await ours.recv(4096)
+            if said:
+                await ours.send(said)
+            ours.close()
+        assert any(line["event"] == "source_penalised" for line in door.played.lines.said) == penalised
 
 
 async def test_of_those_who_are_refused_no_more_are_waited_for_than_handshakes_are_let_in(

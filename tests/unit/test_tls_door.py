@@ -28,6 +28,7 @@ ABOUT = {
     Atom("handshake_pending"): 3,
     Atom("connections"): 6,
 }
+LAST = "connections: the last are for those who have fewer"
 GREEDY, ANOTHER = "192.0.2.1", "192.0.2.2"
 
 
@@ -138,6 +139,38 @@ def test_who_has_begun_by_an_old_certificate_begins_anew(full: Door, tmp_path: P
 def test_a_certificate_that_it_cannot_use_ends_it(full: Door) -> None:
     with pytest.raises(SystemExit, match="cannot use the new certificate: "):
         full.front._renew(ABOUT, [os.open("/dev/null", os.O_RDONLY) for _ in range(2)])
+
+
+def test_the_last_places_are_for_those_who_have_few(tmp_path: Path) -> None:
+    door = Door(tmp_path, connections=16)
+    greedy = [door.come(GREEDY) for _ in range(20)]
+    assert [is_open(each) for each in greedy] == [True] * 14 + [False] * 6
+    others = [door.come(ANOTHER), door.come("192.0.2.3"), door.come("192.0.2.4")]
+    assert [is_open(each) for each in others] == [True, True, False]
+    assert door.whys() == [LAST] * 6 + ["connections: there are as many as may be"]
+    greedy[0].close()
+    others[0].close()
+    door.turn()
+    assert not is_open(door.come(GREEDY))
+    assert is_open(door.come("192.0.2.5"))
+    door.close()
+
+
+def test_nobody_who_leaves_gives_one_of_the_last_places_to_him_who_has_most(tmp_path: Path) -> None:
+    door = Door(tmp_path, connections=16)
+    for _ in range(14):
+        door.come(GREEDY)
+    for _ in range(2):
+        leaving = door.come(ANOTHER)
+        leaving.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        door.turn()
+    assert len(door.front._leaving) == 2
+    assert not is_open(door.come(GREEDY))
+    assert door.whys()[-1] == LAST
+    assert is_open(door.come("192.0.2.3"))
+    assert sum(door.front._by_source.values()) == len(door.front._relays) == 16
+    door.close()
+    assert not door.front._by_source
 
 
 def test_there_are_no_more_clients_than_descriptors_for_them(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Bench:
         for sock in (self.client, accepted, self.ours, self.host):
             sock.setblocking(False)
         context = make_context(str(own.certificate), str(own.key), None, "none")
-        self.relay = Relay(self.loop, self, accepted, address, context)
+        self.relay = Relay(self.loop, self, accepted, address, "127.0.0.0/8", context)
         self.tunnel = Tunnel(ssl.create_default_context(cafile=authority.file), "localhost")
         self._shake(updater or self.tunnel, updates)
 
