@@ -9,15 +9,15 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import os
 import socket
 from collections.abc import Sequence
 
 import trio
 
-from gendriverd import etf
+from gendriverd import etf, passing
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, EtfError, Term
+from gendriverd.farewell import drop
 from gendriverd.messages import Message, parse
 
 MESSAGE_MAX = 64 * 1024
@@ -40,6 +40,10 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+    def refuse_descriptors(self) -> None:
+        """Of one that has none to pass."""
+        passing.refuse(self._end)
 
     def send_first(self, *message: Term, passed: int | Sequence[int] | None = None) -> None:
         """Before any other, a few: there is room, and nobody needs to wait. Raises HostGone."""
@@ -74,7 +78,7 @@ class Channel:
             raise HostGone(_why(error)) from error
         with contextlib.ExitStack() as undo:
             for fd in fds:
-                undo.callback(os.close, fd)
+                undo.callback(drop, fd)
             term = _decoded(data, flags)
             undo.pop_all()
         return term, fds

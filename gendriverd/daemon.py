@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from gendriverd import __version__, orphans
+from gendriverd import __version__, orphans, passing
 from gendriverd.admin import Admin, open_admin
 from gendriverd.answers import Answers
 from gendriverd.descriptors import take_all
@@ -77,6 +77,8 @@ class Daemon:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # inherited as ignored, no host's end could be told
         orphans.inherit()
         take_all()
+        if passing.may_come(self._passed):
+            passing.limit_waits()
         with trio.open_signal_receiver(*STOPPING) as signals, trio.open_signal_receiver(signal.SIGCHLD) as children:
             listeners = open_listeners(self._config.daemon, self._passed)
             admin: list[Listener] = []

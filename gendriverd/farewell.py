@@ -10,6 +10,7 @@ asked not to, each time.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -29,6 +30,16 @@ def close(client: Socket | socket.socket) -> None:
     with contextlib.suppress(OSError):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
     client.close()
+
+
+def drop(fd: int) -> None:
+    """A descriptor that somebody has passed, whatever it is."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:  # no socket
+        os.close(fd)
+    else:
+        close(sock)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import random
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -18,11 +17,13 @@ from logging import INFO, WARNING
 
 import trio
 
+from gendriverd import passing
 from gendriverd.backoff import Backoff
 from gendriverd.client_lines import NAMES_SHOWN
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import BadMessage, HostGone, LaunchError
 from gendriverd.etf import Atom
+from gendriverd.farewell import close, drop
 from gendriverd.front_messages import (
     FrontClient,
     FrontMessage,
@@ -259,7 +260,7 @@ class FrontKeeper:
                 try:
                     check_for_client(client.fileno())
                 except OSError as error:
-                    client.close()
+                    close(client)
                     self._log_refused(tls_name(address), str(error.strerror))
                     return
                 self._handed_over += 1
@@ -303,10 +304,11 @@ def _client_socket(fds: list[int]) -> trio.socket.SocketType:
     fds.clear()
     try:
         _check_socket(sock)
+        passing.refuse(sock)
         sock.setblocking(False)
         return trio.socket.from_stdlib_socket(sock)
     except BaseException:
-        sock.close()
+        close(sock)
         raise
 
 
@@ -326,4 +328,4 @@ def _closing(fds: list[int]) -> Iterator[None]:
         yield
     finally:
         for fd in fds:
-            os.close(fd)
+            drop(fd)

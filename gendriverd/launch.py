@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import trio
 
+from gendriverd import passing
 from gendriverd.channel import Channel, make_pair
 from gendriverd.errors import LaunchError
 
@@ -162,7 +163,9 @@ def launch(executable: Path, name: str, generation: int, library_path: str = "")
     """Start a host; it waits for {start, Map} on its channel. Raises LaunchError."""
     environment = host_environment(library_path=library_path)
     environment |= {"GENDRIVERD_INSTANCE": name, "GENDRIVERD_GENERATION": str(generation)}
-    return start_process(executable, [f"instance={name}"], environment)  # for ps; "--version" would be a lawful name
+    host = start_process(executable, [f"instance={name}"], environment)  # for ps; "--version" would be a lawful name
+    host.channel.refuse_descriptors()
+    return host
 
 
 def launch_front(environ: Mapping[str, str] = os.environ) -> Host:
@@ -191,6 +194,7 @@ def _spawn(executable: Path, arguments: list[str], environment: dict[str, str]) 
             # No pipe: whoever splices into one keeps it locked, and us in a read that nothing can interrupt.
             ours, output = socket.socketpair()
             undo.callback(ours.close)
+            passing.refuse(ours)
             with output:
                 pid = _posix_spawn(executable, arguments, environment, theirs, output.fileno())
         pidfd = _hold(pid)

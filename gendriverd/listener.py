@@ -21,6 +21,7 @@ from pathlib import Path
 
 import trio
 
+from gendriverd import passing
 from gendriverd.descriptors import check_for_client
 from gendriverd.errors import AddressTaken, ExitCode, ListenError
 from gendriverd.liveness import Part
@@ -187,6 +188,7 @@ def open_unix(
     path = Path(address.path)
     user, group = owner_numbers(owner)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    passing.refuse(sock)
     mask = os.umask(0o177)  # nobody gets in between bind and chmod
     try:
         _make_directory(path.parent)
@@ -277,6 +279,7 @@ def _remove_stale(path: Path) -> None:
 def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
     for sock in map(_passed_socket, fds):
         if sock.family == socket.AF_UNIX:
+            passing.refuse(sock)
             yield Listener(sock, f"unix:{os.fsdecode(sock.getsockname())}")
         else:
             _check_exposure(str(sock.getsockname()[0]), _tcp_name(sock), insecure=config.insecure)

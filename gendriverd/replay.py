@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gendriverd import erlterm, etf
+from gendriverd import erlterm, etf, passing
 from gendriverd.errors import GendriverdError
 from gendriverd.etf import Atom
 from gendriverd.launch import find_driver, find_host, host_environment
@@ -118,6 +118,8 @@ def _run(
     """What came back on the connection, and how the process ended. Who watches it has the terminal, a driver not."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, served = socket.socketpair()
+    passing.refuse(control)
+    passing.refuse(client)
     until = time.monotonic() + timeout
     with control, client, contextlib.nullcontext() if watched else _shown() as output:
         with theirs:

@@ -90,6 +90,7 @@ static const struct rule default_denied[] = {
 static const struct rule strict_denied[] = {
 	/* Its daemon, which has them too, would wait in close. */
 	EXACTLY(setsockopt, 2, SO_LINGER),
+	EXACTLY(setsockopt, 2, 83),	/* SO_PASSRIGHTS: it would close what a client passes */
 	/* A socket that was closed would connect anew by this. */
 	WITH(sendmsg, 2, MSG_FASTOPEN), WITH(sendmmsg, 3, MSG_FASTOPEN), WITH(sendto, 3, MSG_FASTOPEN),
 	ARG(sendto, 4, NOT_NULL, 0, 0),

@@ -7,6 +7,7 @@ import gc
 import socket
 import sys
 
+from gendriverd import passing
 from gendriverd.etf import Atom
 from gendriverd.tls_front.confine import allow_descriptors, confine
 from gendriverd.tls_front.front import Front
@@ -30,6 +31,8 @@ def main() -> int:
     match message:
         case (tag, int() as count, dict() as about) if tag == Atom("start"):
             descriptors = allow_descriptors(OF_CLIENT * about[Atom("connections")] + OWN)
+            if passing.may_come(()):
+                passing.limit_waits()
             confined = confine()
             listeners = [socket.socket(fileno=fd) for fd in fds[:count]]
             settings = read_settings(about, fds[count:])

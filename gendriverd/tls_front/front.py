@@ -14,6 +14,7 @@ from collections import Counter
 from select import EPOLLIN
 from typing import Any
 
+from gendriverd import passing
 from gendriverd.etf import Atom
 from gendriverd.sources import GONE, of_address
 from gendriverd.tls_front.confine import Confined
@@ -70,6 +71,8 @@ class Front:
             self._news(relay.peer, error.strerror or str(error))
             relay.close()
             return
+        passing.refuse(ours)
+        passing.refuse(theirs)
         ours.setblocking(False)
         names = relay.names()
         told = Atom("none") if names is None else [name.encode() for name in names]

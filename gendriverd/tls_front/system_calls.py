@@ -14,6 +14,8 @@ import socket
 import struct
 import termios
 
+from gendriverd.passing import SO_PASSRIGHTS
+
 PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 # By machine: the column of its numbers below, and how the kernel calls it (AUDIT_ARCH_*).
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
@@ -27,28 +29,32 @@ ALLOWED: dict[str, tuple[int, int | None]] = {
     "membarrier": (324, 283), "rseq": (334, 293), "restart_syscall": (219, 128), "epoll_create1": (291, 20),
     "epoll_ctl": (233, 21), "epoll_wait": (232, None), "epoll_pwait": (281, 22), "poll": (7, None),
     "ppoll": (271, 73), "accept": (43, 202), "accept4": (288, 242), "recvfrom": (45, 207), "recvmsg": (47, 212),
-    "sendto": (44, 206), "sendmsg": (46, 211), "shutdown": (48, 210), "setsockopt": (54, 208),
+    "sendto": (44, 206), "sendmsg": (46, 211), "shutdown": (48, 210),
     "getsockopt": (55, 209), "getsockname": (51, 204), "getpeername": (52, 205), "rt_sigaction": (13, 134),
-    "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132), "sysinfo": (99, 179),
-    "uname": (63, 160), "exit": (60, 93), "exit_group": (231, 94),
+    "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "sigaltstack": (131, 132), "setitimer": (38, 103),
+    "sysinfo": (99, 179), "uname": (63, 160), "exit": (60, 93), "exit_group": (231, 94),
 }  # fmt: skip
-# Those that are looked into: their numbers, the bits of the second argument that count, and what these may be. Of fcntl
-# and ioctl without those that have a signal sent to another process when a socket has something to read.
-ASKED: dict[str, tuple[tuple[int, int], int, tuple[int, ...]]] = {
-    "socketpair": ((53, 199), 0xF, (socket.SOCK_STREAM,)),
+# Of struct seccomp_data: where number, architecture, and the lower half of an argument lie.
+NUMBER, ARCHITECTURE, SECOND, THIRD = 0, 4, 24, 32
+# Those that are looked into: their numbers, the argument and its bits that count, and what these may be. Of fcntl
+# and ioctl without those that have a signal sent to another process when a socket has something to read; of setsockopt
+# without those by which the daemon, which has the socket too, would wait.
+ASKED: dict[str, tuple[tuple[int, int], int, int, tuple[int, ...]]] = {
+    "socketpair": ((53, 199), SECOND, 0xF, (socket.SOCK_STREAM,)),
+    "setsockopt": ((54, 208), THIRD, 0xFFFFFFFF, (socket.TCP_NODELAY, socket.SO_KEEPALIVE, SO_PASSRIGHTS)),
     "fcntl": (
         (72, 25),
+        SECOND,
         0xFFFFFFFF,
         (fcntl.F_DUPFD, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_DUPFD_CLOEXEC),
     ),
     "ioctl": (
         (16, 29),
+        SECOND,
         0xFFFFFFFF,
         (termios.TCGETS, termios.FIONREAD, termios.FIONBIO, termios.FIOCLEX, termios.FIONCLEX),
     ),
 }
-# Of struct seccomp_data: where number, architecture, and the lower half of the second argument lie.
-NUMBER, ARCHITECTURE, SECOND = 0, 4, 24
 LOAD, AND, RETURN = 0x20, 0x54, 0x06
 JUMP_EQUAL = 0x15
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
@@ -73,8 +79,8 @@ def forbid_others(libc: ctypes.CDLL) -> bool:
 def program(column: int, architecture: int) -> bytes:
     """In the language of BPF: jumps count the instructions that they leave out."""
     numbers = [found for each in ALLOWED.values() if (found := each[column]) is not None]
-    asked = [(calls[column], mask, values) for calls, mask, values in ASKED.values()]
-    size = 4 + len(numbers) + sum(4 + len(values) for _, _, values in asked) + 2
+    asked = [(calls[column], argument, mask, values) for calls, argument, mask, values in ASKED.values()]
+    size = 4 + len(numbers) + sum(4 + len(values) for *_, values in asked) + 2
     lines = [
         (LOAD, 0, 0, ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, architecture),
@@ -82,8 +88,8 @@ def program(column: int, architecture: int) -> bytes:
         (LOAD, 0, 0, NUMBER),
         *((JUMP_EQUAL, size - 6 - place, 0, number) for place, number in enumerate(numbers)),
     ]
-    for number, mask, values in asked:
-        lines += [(JUMP_EQUAL, 0, 3 + len(values), number), (LOAD, 0, 0, SECOND), (AND, 0, 0, mask)]
+    for number, argument, mask, values in asked:
+        lines += [(JUMP_EQUAL, 0, 3 + len(values), number), (LOAD, 0, 0, argument), (AND, 0, 0, mask)]
         lines += [(JUMP_EQUAL, size - 2 - len(lines) - place, 0, value) for place, value in enumerate(values)]
         lines += [(RETURN, 0, 0, REFUSE)]
     lines += [(RETURN, 0, 0, REFUSE), (RETURN, 0, 0, ALLOW)]

@@ -135,7 +135,10 @@ def misbehave_when_ready(behave: str) -> None:
         channel.send(b"\x83m\0\1\0\0" + bytes(70000))
     elif behave == "descriptor":
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1]))]
-        channel.sendmsg([term_to_binary((atom("drained"),))], rights)
+        try:
+            channel.sendmsg([term_to_binary((atom("drained"),))], rights)
+        except PermissionError:
+            os._exit(5)
     elif behave == "unknown_conn":
         say(atom("adopted"), 4711)
     elif behave == "close_channel":

@@ -19,6 +19,7 @@ import pytest
 from gendriverd.client import ClientError, connect
 from gendriverd.etf import Atom
 from gendriverd.sandbox import own_number
+from passed_sockets import kernel_refuses
 from running_daemon import RunningDaemon, running_daemon
 from test_hostile_driver import ROOT, daemons_user, users
 from test_orphans import await_end
@@ -27,6 +28,7 @@ __all__ = ["users"]
 
 OK = Atom("ok")
 KINDS = ["name_a_socket", "change_by_descriptor", "change_by_name", "read_by_name", "go_another_way"]
+KINDS += ["pass_descriptors"] if kernel_refuses() else []
 KINDS += ["look_into_others", "signal_by_the_kernel", "make_processes", "call_otherwise", "set_itself", "eat_beside"]
 ATTEMPTS = [f"{place}-{kind}" for kind in KINDS for place in ("request", "constructor")]
 ATTEMPTS += ["thread-change_by_descriptor", "handler-change_by_descriptor", "thread-make_processes"]

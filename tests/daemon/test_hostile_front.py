@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from gendriverd.quantities import Address
 from gendriverd.schema import TlsConfig
 from gendriverd.sources import Epoch
 from gendriverd.tls_files import Material, read_material
+from passed_sockets import needs_refusal, rights
 from running_daemon import open_files
 from tls_peer import House, Peer
 
@@ -62,6 +62,7 @@ class Keeping:
 
     def __init__(self, house: House, how: str | None, port: int) -> None:
         self.events = Events()
+        self.passed: list[bool] = []  # a descriptor, to the front
         self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
         self.epochs: list[Epoch] = []
         config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
@@ -87,10 +88,16 @@ class Keeping:
         with client:
             self.clients.append((address, names))
             self.epochs.append(epoch)
-            await client.send(b"hello")
+            try:
+                await client.sendmsg([b"hello"], rights(0))
+                self.passed.append(True)
+            except PermissionError:
+                self.passed.append(False)
+                await client.send(b"hello")
             client.shutdown(socket.SHUT_WR)
-            with contextlib.suppress(ConnectionResetError):  # whoever is behind it may be dead
-                await client.recv(1)
+            with suppress(ConnectionResetError):
+                while await client.recv(65536):
+                    pass
 
 
 @asynccontextmanager
@@ -127,6 +134,9 @@ def house(tmp_path: Path) -> House:
         ("close_channel", "closed its channel"),
         ("silent", "not ready after 0.2 s"),
         ("deaf", "its loop did not answer for 0.3 s"),
+        ("a_client_lingering", "said what is no message: a client whose socket is no unix stream socket"),
+        ("adopted_lingering", "said what is no message: no message of a front"),
+        ("garbage_lingering", "said what is no message: a message that is no term"),
         ("flood", "exit code 3"),
         ("shut_listener", "exit code 3"),
     ],
@@ -187,6 +197,20 @@ async def test_a_front_that_answers_is_left_alone(
         await kept.events.wait("tls_front_heartbeat", 3)
         monkeypatch.undo()
     assert len(kept.events.of("tls_front_started")) == 1
+
+
+@needs_refusal
+async def test_it_passes_no_descriptors_by_a_client_socket(house: House, free_tcp_port: int) -> None:
+    async with keeping(house, "pass_on", free_tcp_port) as kept:
+        assert (await kept.events.wait("tls_front_backoff"))["reason"] == "exit code 4"
+
+
+@needs_refusal
+async def test_nor_does_a_host_pass_it_any(house: House, free_tcp_port: int) -> None:
+    async with keeping(house, None, free_tcp_port) as kept:
+        await kept.events.wait("tls_ready")
+        await trio.to_thread.run_sync(hello, kept.listeners[0].address, house)
+        assert kept.passed == [False]
 
 
 def hello(url: str, house: House) -> bytes:

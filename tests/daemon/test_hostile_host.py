@@ -16,6 +16,7 @@ from gendriverd import check
 from gendriverd.client import ClientError, Refused, connect
 from gendriverd.config import load
 from gendriverd.etf import Atom
+from passed_sockets import needs_no_refusal, needs_refusal
 from running_daemon import Event, RunningDaemon, configuration, descendants
 from test_daemon import Raw, hello
 
@@ -64,7 +65,7 @@ def events(running: RunningDaemon, name: str, instance: str = "x") -> list[Event
     [
         ("garbage", "said what is no message"),
         ("huge", "a message of more than 65536 bytes"),
-        ("descriptor", "a message with a descriptor"),
+        pytest.param("descriptor", "a message with a descriptor", marks=needs_no_refusal),
         ("unknown_conn", "connection 4711 waits for no answer"),
         ("close_channel", "closed its control channel"),
         ("pongs", "pong, which nobody asked for"),
@@ -79,6 +80,13 @@ def test_a_host_that_breaks_the_rules_is_killed_and_counted_as_crashed(
     assert charge in exited["reason"]
     assert exited["signal"] == "SIGKILL"
     running.wait_event("instance_backoff", instance="x", failures=1)
+    neighbour_serves(running)
+
+
+@needs_refusal
+def test_a_host_passes_the_daemon_no_descriptor(serving: Start) -> None:
+    running = serving("descriptor", restart={"first": "10s"})
+    assert "exit code 5" in running.wait_event("host_exited", instance="x")["reason"]
     neighbour_serves(running)
 
 

@@ -80,6 +80,26 @@ name_a_socket(void)
 			tried("connect", 0);
 }
 
+/* By what it shares with the daemon: who reads there would close them, which may take a while. */
+static void
+pass_descriptors(void)
+{
+	union { struct cmsghdr head; char space[CMSG_SPACE(sizeof(int))]; } rights = { 0 };
+	struct iovec word = { "x", 1 };
+	struct msghdr message = { .msg_iov = &word, .msg_iovlen = 1,
+	    .msg_control = &rights, .msg_controllen = sizeof(rights.space) };
+	char label[32];
+
+	rights.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET,
+	    .cmsg_type = SCM_RIGHTS };
+	for (int fd = 1; fd < 4; fd++) {
+		snprintf(label, sizeof(label), "pass-%d", fd);
+		tried(label, sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL));
+		snprintf(label, sizeof(label), "take-%d", fd);
+		tried(label, setsockopt(fd, SOL_SOCKET, 83 /* SO_PASSRIGHTS */, &(int){ 1 }, sizeof(int)));
+	}
+}
+
 /* --- files, by descriptors and by names -------------------------------- */
 
 static void
@@ -410,7 +430,7 @@ static const struct kind {
 	{ "look_into_others", look_into_others }, { "signal_by_the_kernel", signal_by_the_kernel },
 	{ "make_processes", make_processes }, { "call_otherwise", call_otherwise }, { "set_itself", set_itself },
 	{ "eat_beside", eat_beside }, { "outlive_the_daemon", outlive_the_daemon }, { "fill_the_flight", fill_the_flight },
-	{ "lock_the_output", lock_the_output },
+	{ "lock_the_output", lock_the_output }, { "pass_descriptors", pass_descriptors },
 };
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
@@ -418,7 +438,7 @@ static const gd_command commands[] = {
 	{ "said", 0 }, { "name_a_socket", 1 }, { "change_by_descriptor", 2 }, { "change_by_name", 3 },
 	{ "read_by_name", 4 }, { "go_another_way", 5 }, { "look_into_others", 6 }, { "signal_by_the_kernel", 7 },
 	{ "make_processes", 8 }, { "call_otherwise", 9 }, { "set_itself", 10 }, { "eat_beside", 11 }, { "outlive_the_daemon", 12 },
-	{ "fill_the_flight", 13 }, { "lock_the_output", 14 }, { NULL, 0 },
+	{ "fill_the_flight", 13 }, { "lock_the_output", 14 }, { "pass_descriptors", 15 }, { NULL, 0 },
 };
 
 static const struct kind *chosen;

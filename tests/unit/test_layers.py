@@ -16,7 +16,7 @@ PACKAGE = ROOT / "gendriverd"
 LAYERS = [
     ["__init__"],
     ["errors", "quantities", "etf_guard", "etf_quick", "tls_context"],
-    ["states", "backoff", "toml_places", "etf", "sources", "users", "descriptors"],
+    ["states", "backoff", "toml_places", "etf", "sources", "users", "descriptors", "passing"],
     ["schema", "erlterm_format", "erlterm", "auth"],
     ["config", "admission", "front_messages", "tls_front"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
