@@ -72,7 +72,6 @@ class Front:
             relay.close()
             return
         passing.refuse(ours)
-        passing.refuse(theirs)
         ours.setblocking(False)
         names = relay.names()
         told = Atom("none") if names is None else [name.encode() for name in names]
