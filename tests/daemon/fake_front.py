@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import sys
 
 from gendriverd import etf
@@ -35,11 +34,6 @@ LIES: dict[str, tuple[tuple[Term, ...], tuple[int, ...]]] = {
     "renewed_unasked": ((Atom("renewed"),), ()),
     "ready_twice": ((Atom("ready"), {Atom("landlock"): 1, Atom("seccomp"): 1}), ()),
 }
-LINGERING = {
-    "a_client_lingering": etf.encode(CLIENT),
-    "adopted_lingering": etf.encode((Atom("adopted"), 1)),
-    "garbage_lingering": b"garbage",
-}
 
 
 def say(message: tuple[Term, ...], fds: tuple[int, ...] = ()) -> None:
@@ -48,16 +42,6 @@ def say(message: tuple[Term, ...], fds: tuple[int, ...] = ()) -> None:
 
 def rights(*fds: int) -> list[tuple[int, int, array.array[int]]]:
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-
-
-def lingering() -> socket.socket:
-    """Whoever closes it last waits for an hour."""
-    tcp.setblocking(False)
-    with contextlib.suppress(BlockingIOError):
-        while tcp.send(bytes(1 << 20)):
-            pass
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
-    return tcp
 
 
 def pass_until_it_is_refused(by: socket.socket) -> None:
@@ -80,10 +64,6 @@ def misbehave(how: str) -> None:
         for _ in range(5000):
             say((Atom("refused"), b"::1", 5, b"x\n\x1b[31m" * 30))
         os._exit(3)
-    elif how.endswith("_lingering"):
-        message, linger = LINGERING[how], lingering()
-        channel.sendmsg([message], rights(linger.fileno()))
-        linger.close()
     elif how == "pass_on":
         say(CLIENT, (theirs.fileno(),))
         pass_until_it_is_refused(ours)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,10 @@ from typing import Any, cast
 import pytest
 import trio
 
+from gendriverd import etf
 from gendriverd import front as front_module
+from gendriverd.channel import make_pair
+from gendriverd.etf import Atom
 from gendriverd.front import FrontKeeper
 from gendriverd.launch import Host, launch_front, start_process
 from gendriverd.listener import open_tls
@@ -24,11 +27,15 @@ from gendriverd.quantities import Address
 from gendriverd.schema import TlsConfig
 from gendriverd.sources import Epoch
 from gendriverd.tls_files import Material, read_material
-from passed_sockets import needs_refusal, rights
+from passed_sockets import lingering, needs_refusal, rights
 from running_daemon import open_files
 from tls_peer import House, Peer
 
 FAKE = Path(__file__).with_name("fake_front.py")
+CLIENT = etf.encode((Atom("client"), b"127.0.0.1", 5, Atom("none")))
+How = str | Callable[[], Host] | None  # of fake_front.py's ways
+
+__all__ = ["lingering"]
 
 
 class Events:
@@ -60,7 +67,7 @@ class Events:
 class Keeping:
     """A keeper whose first front misbehaves, if it is told how, and whose next is the real one."""
 
-    def __init__(self, house: House, how: str | None, port: int) -> None:
+    def __init__(self, house: House, how: How, port: int) -> None:
         self.events = Events()
         self.passed: list[bool] = []  # a descriptor, to the front
         self.clients: list[tuple[Address, tuple[str, ...] | None]] = []
@@ -68,7 +75,7 @@ class Keeping:
         config = TlsConfig(listen=[f"tcp://127.0.0.1:{port}"], **house.settings())  # type: ignore[arg-type]
         self.config = config
         self.listeners = open_tls(config, [], 120.0)
-        self._how = [] if how is None else [how]
+        self._how: list[str | Callable[[], Host]] = [] if how is None else [how]
         log = cast(Log, self.events)
         self.keeper = FrontKeeper(self.material(), self.listeners, self._serve, log, self._launch)
 
@@ -78,9 +85,8 @@ class Keeping:
         return found
 
     def _launch(self) -> Host:
-        if self._how:
-            return start_process(Path(sys.executable), ["-I", str(FAKE), self._how.pop()], {})
-        return launch_front()
+        how = self._how.pop() if self._how else launch_front
+        return start_process(Path(sys.executable), ["-I", str(FAKE), how], {}) if isinstance(how, str) else how()
 
     async def _serve(
         self, client: trio.socket.SocketType, address: Address, names: tuple[str, ...] | None, epoch: Epoch
@@ -101,7 +107,7 @@ class Keeping:
 
 
 @asynccontextmanager
-async def keeping(house: House, how: str | None, port: int) -> AsyncIterator[Keeping]:
+async def keeping(house: House, how: How, port: int) -> AsyncIterator[Keeping]:
     kept = Keeping(house, how, port)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(kept.keeper.run, nursery)
@@ -134,9 +140,6 @@ def house(tmp_path: Path) -> House:
         ("close_channel", "closed its channel"),
         ("silent", "not ready after 0.2 s"),
         ("deaf", "its loop did not answer for 0.3 s"),
-        ("a_client_lingering", "said what is no message: a client whose socket is no unix stream socket"),
-        ("adopted_lingering", "said what is no message: no message of a front"),
-        ("garbage_lingering", "said what is no message: a message that is no term"),
         ("flood", "exit code 3"),
         ("shut_listener", "exit code 3"),
     ],
@@ -197,6 +200,33 @@ async def test_a_front_that_answers_is_left_alone(
         await kept.events.wait("tls_front_heartbeat", 3)
         monkeypatch.undo()
     assert len(kept.events.of("tls_front_started")) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "charge"),
+    [
+        (CLIENT, "a client whose socket is no unix stream socket"),
+        (etf.encode((Atom("adopted"), 1)), "no message of a front"),
+        (b"garbage", "a message that is no term"),
+    ],
+    ids=["a_client", "a_word_of_a_host", "garbage"],
+)
+async def test_what_it_passes_is_closed_without_waiting(
+    house: House, lingering: socket.socket, message: bytes, charge: str, free_tcp_port: int
+) -> None:
+    ours, theirs = make_pair()
+    theirs.sendmsg([message], rights(lingering.fileno()))
+    os.close(lingering.detach())  # the last is the message's
+
+    def front_that_has_said_it() -> Host:
+        host = start_process(Path("/bin/sleep"), ["600"], {})
+        host.channel.close()
+        host.channel = ours
+        return host
+
+    with theirs:
+        async with keeping(house, front_that_has_said_it, free_tcp_port) as kept:
+            assert charge in (await kept.events.wait("tls_front_backoff"))["reason"]
 
 
 @needs_refusal
