@@ -12,12 +12,19 @@ import os
 import signal
 import socket
 from collections.abc import Iterable
+from typing import Protocol
 
 SO_PASSRIGHTS = 83  # the same on x86_64 and aarch64
 WAIT = 0.1  # seconds that a close waits at most, where they cannot be refused
 
 
-def refuse(sock: socket.socket) -> bool:
+class Socket(Protocol):
+    """Python's or trio's."""
+
+    def setsockopt(self, level: int, optname: int, value: int, /) -> None: ...
+
+
+def refuse(sock: Socket) -> bool:
     """Who passes one by this socket, or one that connects to it, gets EPERM from now on. False: the kernel cannot."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)

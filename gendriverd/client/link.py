@@ -26,6 +26,7 @@ from gendriverd.client.protocol import (
 from gendriverd.client.tls import trust, untunnelled
 from gendriverd.client.tls_stream import TlsStream, open_tls
 from gendriverd.etf import Term
+from gendriverd.passing import refuse
 from gendriverd.quantities import Address, address
 
 READ_SIZE = 1 << 18
@@ -244,7 +245,9 @@ async def open_link(url: str, instance: str, key: Key | None, tls: ssl.SSLContex
 async def _open_stream(where: Address, tls: ssl.SSLContext | None) -> trio.SocketStream | TlsStream:
     """Raises OSError, trio.BrokenResourceError."""
     if where.path:
-        return await trio.open_unix_socket(where.path)
+        stream = await trio.open_unix_socket(where.path)
+        refuse(stream.socket)
+        return stream
     stream = await trio.open_tcp_stream(where.host, where.port)
     if tls is None:
         return stream

@@ -23,6 +23,7 @@ from gendriverd.client.protocol import (
     Welcome,
 )
 from gendriverd.client.tls import TlsSocket, trust, untunnelled
+from gendriverd.passing import refuse
 from gendriverd.quantities import address
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
@@ -173,6 +174,7 @@ def _open_socket(url: str, timeout: float, tls: ssl.SSLContext | None) -> socket
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             return sock if tls is None else _shaken(sock, tls, where.host)
         sock = socket.socket(socket.AF_UNIX)
+        refuse(sock)
         try:
             sock.settimeout(timeout)
             sock.connect(where.path)

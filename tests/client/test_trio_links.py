@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import trio
 import trio.testing
 
 from fake_service import WELCOME, Session, serve
-from gendriverd.client import CallTimeout, ClientError, Failed, open_client
+from gendriverd.client import CallTimeout, ClientError, Failed, connect, open_client
 from gendriverd.client.multiplexed import Options
 from gendriverd.etf import Atom, EtfError
+from passed_sockets import needs_refusal, rights
 
 OK = Atom("ok")
 SOON = Options(backoff_first=0.001, backoff_max=0.002, connect_wait=30.0)
@@ -325,10 +327,37 @@ async def test_a_unix_socket_is_an_address_too(nursery: trio.Nursery, tmp_path: 
         await s.reply((await s.receive())[1], OK)
         await s.receive()
 
-    path = str(tmp_path / "s")
+    async with open_client(await serve_unix(nursery, tmp_path, handle), "fake") as client:
+        assert await client.call("add") == OK
+
+
+@needs_refusal
+async def test_no_descriptor_comes_by_one(nursery: trio.Nursery, tmp_path: Path) -> None:
+    async def handle(stream: trio.SocketStream) -> None:
+        s = Session(stream)
+        await s.welcome()
+        number = (await s.receive())[1]
+        with pytest.raises(PermissionError):
+            await stream.socket.sendmsg([b"x"], rights(0))
+        await s.reply(number, OK)
+        await s.receive()
+
+    def call(url: str) -> object:
+        with connect(url, "fake") as client:
+            return client.call("add")
+
+    url = await serve_unix(nursery, tmp_path, handle)
+    async with open_client(url, "fake") as client:
+        assert await client.call("add") == OK
+    assert await trio.to_thread.run_sync(call, url) == OK
+
+
+async def serve_unix(
+    nursery: trio.Nursery, directory: Path, handle: Callable[[trio.SocketStream], Awaitable[None]]
+) -> str:
+    path = str(directory / "s")
     sock = trio.socket.socket(trio.socket.AF_UNIX)
     await sock.bind(path)
     sock.listen()
     nursery.start_soon(trio.serve_listeners, handle, [trio.SocketListener(sock)])
-    async with open_client(f"unix:{path}", "fake") as client:
-        assert await client.call("add") == OK
+    return f"unix:{path}"

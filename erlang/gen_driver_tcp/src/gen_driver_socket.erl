@@ -13,6 +13,10 @@
 -type socket() :: gen_tcp:socket() | ssl:sslsocket().
 -type reason() :: closed | timeout | inet:posix() | term().
 
+%% No descriptor is passed to this node by a unix socket: SO_PASSRIGHTS of Linux 6.16; older ones leave it out. What
+%% a driver passes would be closed here, and a close may wait.
+-define(NO_RIGHTS, {raw, 1, 83, <<0:32>>}).
+
 %% Time (ms) in which a process of its own closes what cannot be closed at once.
 -define(CLOSE, 5000).
 
@@ -32,7 +36,7 @@ connect(Address, Options, Timeout) ->
     end.
 
 target({local, Path}, #{tcp_options := Given}) ->
-    {gen_tcp, {local, Path}, 0, [{inet_backend, inet}, local | ours()] ++ Given};
+    {gen_tcp, {local, Path}, 0, [{inet_backend, inet}, local, ?NO_RIGHTS | ours()] ++ Given};
 target({tcp, Host, Port}, #{tcp_options := Given}) ->
     {gen_tcp, Host, Port, [{inet_backend, inet} | ours()] ++ for_tcp() ++ Given};
 target({tls, Host, Port}, #{tcp_options := Given, tls_options := Tls}) ->
