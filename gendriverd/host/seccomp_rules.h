@@ -85,12 +85,14 @@ static const struct rule default_denied[] = {
 	EXACTLY(socket, 0, 39), EXACTLY(socket, 0, 40), EXACTLY(socket, 0, 41), EXACTLY(socket, 0, 42),
 	EXACTLY(socket, 0, 43), EXACTLY(socket, 0, 44),
 	EXACTLY(ioctl, 1, TIOCSTI), EXACTLY(ioctl, 1, TIOCLINUX),
+	/* What clients passed its daemon would close, which has their sockets, too. */
+	EXACTLY(setsockopt, 2, 83),	/* SO_PASSRIGHTS */
 };
 
 static const struct rule strict_denied[] = {
 	/* Its daemon, which has them too, would wait in close. */
 	EXACTLY(setsockopt, 2, SO_LINGER),
-	EXACTLY(setsockopt, 2, 83),	/* SO_PASSRIGHTS: it would close what a client passes */
+	EXACTLY(setsockopt, 2, 83),	/* SO_PASSRIGHTS */
 	/* A socket that was closed would connect anew by this. */
 	WITH(sendmsg, 2, MSG_FASTOPEN), WITH(sendmmsg, 3, MSG_FASTOPEN), WITH(sendto, 3, MSG_FASTOPEN),
 	ARG(sendto, 4, NOT_NULL, 0, 0),

@@ -16,7 +16,7 @@ from gendriverd.client import connect
 from gendriverd.etf import Atom
 from passed_sockets import lingering, needs_refusal, rights
 from running_daemon import RunningDaemon, running_daemon
-from test_daemon import hello
+from test_daemon import driver_path, hello
 
 __all__ = ["lingering"]
 
@@ -50,6 +50,16 @@ def test_nor_does_a_client_its_host(daemon: Daemon) -> None:
         while b"welcome" not in heard:
             heard += client.recv(4096)
         assert refused_to(client)
+
+
+@needs_refusal
+@pytest.mark.skipif("GENDRIVERD_SANITIZER" in os.environ, reason="sanitizers need what is refused here")
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_a_driver_passes_its_daemon_nothing_nor_lets_it_take_any(daemon: Daemon, profile: str) -> None:
+    running = daemon({"x": {"driver": driver_path("escape"), "sandbox": {"profile": profile}}})
+    with connect(running.tcp_url, "x") as client:
+        attempts = dict(each.split("=") for each in client.call("pass_descriptors").decode().split())
+    assert attempts == {f"{what}-{fd}": "EPERM" for what in ("pass", "take") for fd in (1, 2, 3)}
 
 
 @pytest.fixture
