@@ -7,6 +7,7 @@ import contextlib
 import socket
 import ssl
 import time
+from collections import deque
 
 from gendriverd.auth import Key
 from gendriverd.client import protocol
@@ -28,6 +29,7 @@ from gendriverd.quantities import address
 
 HOST_WORD = 0.1  # seconds waited beyond a deadline for the host's word
 READ_SIZE = 1 << 18
+LOOKS = 2  # reads between two requests: who sends without an end holds nobody up
 
 
 class EndedError(Exception):
@@ -49,7 +51,7 @@ class BlockingLink:
         self, url: str, instance: str, timeout: float, key: Key | None, tls: ssl.SSLContext | None = None
     ) -> None:
         self._receiver = Receiver(instance=instance, key=key)
-        self._events: list[protocol.Event] = []
+        self._events: deque[protocol.Event] = deque()
         self._goodbye: str | None = None
         self._ids = 0
         self._abandoned: set[int] = set()  # ids that timed out: taken until their final frame
@@ -104,33 +106,42 @@ class BlockingLink:
             self._goodbye = self._goodbye or "lost"  # the next request connects anew
 
     def leaving(self) -> bool:
-        """The other side has said goodbye, or is gone: no new request here."""
-        self.socket.settimeout(0)
+        """The other side has said goodbye, or is gone: no new request here. Of the rest nobody waits for anything."""
         try:
-            while data := self.socket.recv(READ_SIZE):
+            for _ in range(LOOKS):
+                self._drop_events()
+                self.socket.settimeout(0)
+                if not (data := self.socket.recv(READ_SIZE)):
+                    return True
                 self._take(data)
-            return True
         except BlockingIOError:
-            return self._goodbye is not None
+            pass
         except (OSError, ProtocolError):
             return True
+        self._drop_events()
+        return self._goodbye is not None
+
+    def _drop_events(self) -> None:
+        """What came between two requests: at most the last words on those that were given up."""
+        while self._events:
+            self._settle(self._events.popleft())
+
+    def _settle(self, event: protocol.Event) -> None:
+        if isinstance(event, Answered | Ponged):
+            self._abandoned.discard(event.id)
 
     def wait_for(self, wanted: int, until: float | None) -> Answered:
         while True:
             match self._next_event(until):
-                case Answered(id=got) as answer:
-                    if got == wanted:
-                        return answer
-                    self._abandoned.discard(got)
+                case Answered(id=got) as answer if got == wanted:
+                    return answer
                 case Ponged(got) if got == wanted:
                     return Answered(got, None, None)
-                case Ponged(got):
-                    self._abandoned.discard(got)
                 case Goodbye("draining"):
                     with contextlib.suppress(OSError):
                         self.socket.shutdown(socket.SHUT_WR)  # the answer still comes; the next request connects anew
-                case _:
-                    pass
+                case event:
+                    self._settle(event)
 
     def next_of(self, wanted: int, until: float | None) -> Part | Answered:
         """The next part of this call, or its answer."""
@@ -148,7 +159,7 @@ class BlockingLink:
             if not data:
                 raise EndedError(protocol.unanswered(self._goodbye, handed=True))
             self._take(data)
-        return self._events.pop(0)
+        return self._events.popleft()
 
     def _take(self, data: bytes) -> None:
         for event in self._receiver.receive(data):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 
 READ_SIZE = 1 << 18
 SCHEME = "tls://"
@@ -87,18 +88,19 @@ class TlsSocket:
     """Of a socket's methods those that a link calls; raises what they raise."""
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
-        """Shakes hands; the timeout is the socket's own."""
+        """Shakes hands; the timeout is the socket's own, for all of it."""
         self._sock = sock
         self._tunnel = Tunnel(context, host)
         self._plain = b""
         self._shake()
 
     def _shake(self) -> None:
-        data = b""
+        data, time_left = b"", _TimeLeft(self._sock)
         while True:
             self._sock.sendall(self._tunnel.shake(data))
             if self._tunnel.shaken:
                 return
+            time_left.limit()
             if not (data := self._sock.recv(READ_SIZE)):
                 raise ConnectionResetError("the connection ended in the handshake of TLS")
 
@@ -106,8 +108,13 @@ class TlsSocket:
         self._sock.settimeout(seconds)
 
     def recv(self, size: int) -> bytes:
-        while not (self._plain or self._tunnel.ended):
+        """Records with nothing in them for us buy the peer no time."""
+        if not (self._plain or self._tunnel.ended):
+            time_left = _TimeLeft(self._sock)
             self._plain = self._tunnel.decrypt(self._sock.recv(READ_SIZE))
+            while not (self._plain or self._tunnel.ended):
+                time_left.limit()
+                self._plain = self._tunnel.decrypt(self._sock.recv(READ_SIZE))
         taken, self._plain = self._plain[:size], self._plain[size:]
         return taken
 
@@ -121,3 +128,21 @@ class TlsSocket:
 
     def close(self) -> None:
         self._sock.close()
+
+
+class _TimeLeft:
+    """Of a socket's timeout, for several reads together."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._timeout = sock.gettimeout()
+        self._began = time.monotonic()
+
+    def limit(self) -> None:
+        """Of the next one. Raises TimeoutError, or BlockingIOError for who does not wait."""
+        if self._timeout is None:
+            return
+        left = self._began + self._timeout - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out") if self._timeout else BlockingIOError("nothing has come")
+        self._sock.settimeout(left)
