@@ -13,20 +13,22 @@
 | tuple, map                 | tuple, dict               | a key must be hashable, and differ from the others |
 | pid, port, reference, fun  | Opaque                    | its bytes; goes back as it came                    |
 
-What cannot be a Python value (a map with a list as a key, or with both 1 and 1.0) is an EtfError, never a wrong value.
+What cannot be a Python value (a map with a list as a key, with both 1 and 1.0, or with more than SAME_HASH keys that
+have one hash) is an EtfError, never a wrong value.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import erlang
 from gendriverd import etf_quick
-from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check, joined
+from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check, rewritten
 from gendriverd.etf_quick import Atom
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
 
 Term: TypeAlias = Any  # one of the right-hand column above
 
+SAME_HASH = 256  # keys of one map: numbers and tuples of them can be made to have one in common
 ENCODE_DEPTH = 256  # erlang-py recurses
 _ATOM_CHARACTERS = 255
 _MAP, _SMALL_BIG, _LARGE_BIG = 116, 110, 111
@@ -79,14 +82,10 @@ def decode(data: bytes, limits: Limits = DEFAULT) -> Term:
     if limits.terms >= etf_quick.SIZE and limits.depth >= etf_quick.DEPTH and (plain := etf_quick.decode(data)):
         return plain[0]
     shape = check(data, limits)
-    seen = [0]
     try:
-        term = _from(_as_erlang_py(joined(data, shape)), seen)
+        return _from(_as_erlang_py(rewritten(data, shape)))
     except RecursionError:
         raise EtfError("nested deeper than Python's stack allows here", "too_deep") from None
-    if seen[0] != shape.pairs:
-        raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
-    return term
 
 
 def encode(term: Term) -> bytes:
@@ -116,37 +115,46 @@ def _as_erlang_py(data: bytes) -> Any:
         raise EtfError(f"not representable: {exc}", "not_representable") from exc
 
 
-def _from_atom(value: Any, _seen: list[int]) -> Term:
+def _from_atom(value: Any) -> Term:
     name = value.value
     return Atom(name.decode("latin-1") if isinstance(name, bytes) else name)
 
 
-def _from_binary(value: Any, _seen: list[int]) -> Term:
+def _from_binary(value: Any) -> Term:
     if value.bits == 8:
         return value.value
     last = value.value[-1] & -(1 << (8 - value.bits))
     return BitString(value.value[:-1] + bytes([last & 255]), value.bits)
 
 
-def _from_dict(value: Any, seen: list[int]) -> Term:
-    seen[0] += len(value)
-    result = {}
-    for key, item in value.items():
-        try:
-            result[_from(key, seen)] = _from(item, seen)
-        except TypeError:
-            raise EtfError("a map with a list or a map as a key", "not_representable") from None
-    if len(result) != len(value):
-        seen[0] += 1  # two keys became one: never equal to the pairs that came
-    return result
+def _from_tuple(value: tuple[Any, ...]) -> Term:
+    if value and type(value[0]) is float and value[0] != value[0]:  # MAP_MARK
+        return _to_dict(list(map(_from, value[1::2])), map(_from, value[2::2]))
+    return tuple(map(_from, value))
 
 
-def _from_list(value: Any, seen: list[int]) -> Term:
-    return [_from(item, seen) for item in value]
+def _to_dict(keys: list[Term], values: Iterable[Term]) -> dict[Term, Term]:
+    pairs = list(values)
+    try:
+        _refuse_one_hash(keys)
+        found = dict(zip(keys, pairs, strict=True))
+    except TypeError:
+        raise EtfError("a map with a list or a map as a key", "not_representable") from None
+    if len(found) != len(keys):
+        raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
+    return found
 
 
-def _from_otp_list(value: Any, seen: list[int]) -> Term:
-    items = _from_list(value.value, seen)
+def _refuse_one_hash(keys: list[Term]) -> None:
+    """Whoever chose them so wants to see us compare each with all others. Raises TypeError: one has no hash."""
+    if len(keys) > SAME_HASH:
+        hashes = sorted(map(hash, keys))
+        if any(map(operator.eq, hashes, hashes[SAME_HASH:])):
+            raise EtfError(f"a map with more than {SAME_HASH} keys of the same hash", "not_representable")
+
+
+def _from_otp_list(value: Any) -> Term:
+    items = list(map(_from, value.value))
     if not value.improper:
         return items
     tail = items.pop()  # erlang-py calls improper what ends in anything but []
@@ -155,28 +163,34 @@ def _from_otp_list(value: Any, seen: list[int]) -> Term:
     return ImproperList(tuple(items), tail)
 
 
-_FROM: dict[type, Callable[[Any, list[int]], Term]] = {
-    int: lambda value, _seen: value,
-    float: lambda value, _seen: value,
-    bool: lambda value, _seen: value,
-    type(None): lambda value, _seen: value,
-    bytes: lambda value, _seen: list(value),  # STRING_EXT
-    list: _from_list,
-    tuple: lambda value, seen: tuple(_from(item, seen) for item in value),
-    dict: _from_dict,
-    erlang.frozendict: _from_dict,
+def _itself(value: Any) -> Term:
+    return value
+
+
+def _from_opaque(value: Any) -> Term:
+    return Opaque(value.binary())
+
+
+_FROM: dict[type, Callable[[Any], Term]] = {
+    int: _itself,
+    float: _itself,
+    bool: _itself,
+    type(None): _itself,
+    bytes: list,  # STRING_EXT
+    list: lambda value: list(map(_from, value)),
+    tuple: _from_tuple,
     erlang.OtpErlangAtom: _from_atom,
     erlang.OtpErlangBinary: _from_binary,
     erlang.OtpErlangList: _from_otp_list,
-    erlang.OtpErlangPid: lambda value, _seen: Opaque(value.binary()),
-    erlang.OtpErlangPort: lambda value, _seen: Opaque(value.binary()),
-    erlang.OtpErlangReference: lambda value, _seen: Opaque(value.binary()),
-    erlang.OtpErlangFunction: lambda value, _seen: Opaque(value.binary()),
+    erlang.OtpErlangPid: _from_opaque,
+    erlang.OtpErlangPort: _from_opaque,
+    erlang.OtpErlangReference: _from_opaque,
+    erlang.OtpErlangFunction: _from_opaque,
 }
 
 
-def _from(value: Any, seen: list[int]) -> Term:
-    return _FROM[type(value)](value, seen)
+def _from(value: Any) -> Term:
+    return _FROM[type(value)](value)
 
 
 # --- to what erlang-py takes -----------------------------------------------

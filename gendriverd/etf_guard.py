@@ -2,8 +2,8 @@
 """The guard before erlang-py: looks over a whole term, iteratively and within budgets, and refuses what is unsafe.
 
 The same rules as the host's validator (gendriverd/host/etf.c), checked against the same vectors. erlang-py inflates
-compressed terms without a bound, is quadratic in
-the length of integers, recurses as deep as the term does, and takes NaN: so it only ever sees what passed here.
+compressed terms without a bound, is quadratic in the length of integers, recurses as deep as the term does, and takes
+NaN: so it only ever sees what passed here. Its dicts are anybody's to fill with keys of one hash: so it sees no maps.
 Format: https://www.erlang.org/doc/apps/erts/erl_ext_dist.html
 """
 
@@ -48,9 +48,11 @@ DEFAULT = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Of a valid term: its maps' pairs, and the lists (not in funs) that are tails of lists, each as (first, tail)."""
+    """Of a valid term, without what is in funs: where its maps are, and the lists that are tails of lists, each as
+    (first, tail).
+    """
 
-    pairs: int
+    maps: list[int]
     tails: list[tuple[int, int]]
 
 
@@ -65,6 +67,7 @@ _SIZED = {109: _U32, 107: _U16}  # BINARY, STRING: a length, then bytes
 # A node's name, then so many bytes: PID, NEW_PID, PORT, NEW_PORT, V4_PORT, REFERENCE.
 _NAMED = {103: 9, 88: 12, 102: 5, 89: 8, 120: 12, 101: 5}
 _CREATION = {114: 1, 90: 4}  # NEW_REFERENCE, NEWER_REFERENCE
+MAP_MARK = b"F\x7f\xf8\0\0\0\0\0\0"  # NaN: before a map's pairs, for erlang-py
 _OLD, _OLD_CREATION, _OLD_REFERENCE = (103, 102, 101), 3, 0x3FFFF
 _ATOM_WIDTH = {119: 1, 115: 1, 118: 2, 100: 2}
 _UTF8 = (118, 119)
@@ -176,20 +179,24 @@ def _children(data: bytes, at: int, tag: int) -> tuple[int, int, int] | None:
 
 
 def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept flat for speed
-    end, at, terms, pairs = len(data), 1, 1, 0  # terms: announced so far
+    end, at, terms = len(data), 1, 1  # terms: announced so far
     owed, ends = [1], [0]  # at each level: terms to come; where it must end, or for a list, negative, where it begins
+    maps: list[int] = []
     tails: list[tuple[int, int]] = []
+    funs = 0  # around us: they go back as they came
     while True:
         if owed[-1] == 0:
-            if ends[-1] > 0 and ends[-1] != at:
-                raise EtfError(f"byte {at}: a fun that does not end where it says")
+            if ends[-1] > 0:
+                if ends[-1] != at:
+                    raise EtfError(f"byte {at}: a fun that does not end where it says")
+                funs -= 1
             owed.pop()
             ends.pop()
             if owed:
                 continue
             if at != end:
                 raise EtfError(f"byte {at}: {end - at} bytes behind the term", "trailing_bytes")
-            return Shape(pairs, tails)
+            return Shape(maps, tails)
         owed[-1] -= 1
         tag = data[at]
         if tag in _FIXED:
@@ -207,13 +214,16 @@ def _scan(data: bytes, limits: Limits) -> Shape:  # noqa: C901 - one loop, kept 
                 raise EtfError(f"byte {at}: more than {limits.terms} terms", "too_many_terms")
             terms += count
             if tag == 108 and owed[-1] == 0 and ends[-1] < 0:  # a list as a list's tail: the same list
-                if max(ends) <= 0:  # a fun goes back as it came
+                if not funs:
                     tails.append((-ends[-1], at))
                 owed[-1] = count
             else:
                 if len(owed) > limits.depth and count:
                     raise EtfError(f"byte {at}: nested deeper than {limits.depth}", "too_deep")
-                pairs += count // 2 if tag == 116 else 0
+                if tag == 112:
+                    funs += 1
+                elif tag == 116 and not funs:
+                    maps.append(at)
                 owed.append(count)
                 ends.append(-at if tag == 108 else must_end)
             at = begin
@@ -233,18 +243,31 @@ def check(data: bytes, limits: Limits = DEFAULT) -> Shape:
         raise EtfError("an atom that is not UTF-8") from None
 
 
-def joined(data: bytes, shape: Shape) -> bytes:
-    """The same term with each list in one piece: [1 | [2]] is [1, 2], and what reads it need not recurse along it."""
-    if not shape.tails:
+def rewritten(data: bytes, shape: Shape) -> bytes:
+    """The same term as erlang-py may see it: each list in one piece, [1 | [2]] as [1, 2], so that it need not recurse
+    along it; each map a tuple, of MAP_MARK, which is in no term, and then keys and values in turn.
+    """
+    if not shape.maps and not shape.tails:
         return data
-    whole, at = bytearray(), 1
+    heads = [(at, _map_head(data, at)) for at in shape.maps]
+    if shape.tails:
+        heads = sorted(heads + _list_heads(data, shape.tails))
+    pieces, done = list[bytes](), 0
+    for at, head in heads:
+        pieces += (data[done:at], head)
+        done = at + 5
+    pieces.append(data[done:])
+    return b"".join(pieces)
+
+
+def _map_head(data: bytes, at: int) -> bytes:
+    return b"i" + _U32.pack(2 * _U32.unpack_from(data, at + 1)[0] + 1) + MAP_MARK
+
+
+def _list_heads(data: bytes, tails: list[tuple[int, int]]) -> list[tuple[int, bytes]]:
+    """Of each list that has others as its tails: the elements of all; of those, nothing."""
     counts: dict[int, int] = {}
-    for first, tail in shape.tails:
+    for first, tail in tails:
         counts[first] = counts.get(first, _U32.unpack_from(data, first + 1)[0]) + _U32.unpack_from(data, tail + 1)[0]
-    patched = bytearray(data)
-    for first, count in counts.items():
-        _U32.pack_into(patched, first + 1, count)
-    for _, tail in shape.tails:
-        whole += patched[at:tail]
-        at = tail + 5
-    return data[:1] + whole + patched[at:]
+    heads = [(first, b"l" + _U32.pack(count)) for first, count in counts.items()]
+    return heads + [(tail, b"") for _, tail in tails]

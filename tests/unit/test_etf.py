@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import erlang
 from gendriverd import etf
 from gendriverd.etf import Atom, BitString, EtfError, ImproperList, Limits, Opaque
 
@@ -113,6 +114,60 @@ def test_terms_are_counted_as_they_are_announced() -> None:
         with pytest.raises(EtfError) as refused:
             etf.decode(damaged, Limits(terms=6))
         assert refused.value.reason == "too_many_terms"
+
+
+def fun(*free: bytes) -> bytes:
+    """A NEW_FUN with these terms in it."""
+    rest = bytes(21) + struct.pack(">I", len(free)) + b"w\1ma\0a\0Xw\1n" + bytes(12) + b"".join(free)
+    return b"p" + struct.pack(">I", 4 + len(rest)) + rest
+
+
+def test_maps_and_lists_in_a_fun_go_back_as_they_came() -> None:
+    inner = fun(b"t\0\0\0\1a\1j", b"l\0\0\0\1a\1l\0\0\0\1a\2j", fun(b"t\0\0\0\0"))
+    data = b"\x83h\3" + inner + b"t\0\0\0\1" + inner + b"j" + b"t\0\0\0\0"
+    assert etf.decode(data) == (Opaque(inner), {Opaque(inner): []}, {})
+    assert etf.encode(etf.decode(data)) == data
+
+
+M = (1 << 61) - 1  # Python's hash of an integer is its remainder
+POWERS = [2.0 ** (61 * n) for n in range(-16, 17)]  # of one hash
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [M * n for n in range(257)],
+        [(M * n,) for n in range(257)],
+        [((-1, M * n), b"a") for n in range(257)],
+        [(one, two) for one in POWERS for two in POWERS][:257],
+        [ImproperList((M * n,), 1) for n in range(257)],
+    ],
+    ids=["integers", "tuples", "nested", "floats", "improper"],
+)
+def test_of_one_hash_a_map_has_256_keys_and_no_more(keys: list[object]) -> None:
+    assert len({hash(key) for key in keys}) == 1
+    others = dict.fromkeys(range(1, 1000))
+    few = dict.fromkeys(keys[1:]) | others
+    assert etf.decode(etf.encode(few)) == few
+    for many in (dict.fromkeys(keys) | others, [({1: dict.fromkeys(keys)},)]):
+        with pytest.raises(EtfError, match="more than 256 keys of the same hash") as refused:
+            etf.decode(etf.encode(many))
+        assert refused.value.reason == "not_representable"
+
+
+def test_no_dict_is_made_of_keys_that_were_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+
+    def spied(data: bytes) -> object:
+        seen.append(binary_to_term(data))
+        return seen[-1]
+
+    binary_to_term = erlang.binary_to_term
+    monkeypatch.setattr(erlang, "binary_to_term", spied)
+    assert etf.decode(etf.encode({1: {2: []}})) == {1: {2: []}}
+    (whole,) = seen
+    assert isinstance(whole, tuple)
+    assert isinstance(whole[2], tuple)
 
 
 NESTED = b"\x83" + b"l\0\0\0\1" * 129 + b"j" * 130
