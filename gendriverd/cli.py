@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gendriverd.cli_arguments import parser
-from gendriverd.errors import ExitCode, GendriverdError
+from gendriverd.errors import ConfigError, ExitCode, GendriverdError
 
 SWITCH_INTERVAL = 0.0005  # seconds that the writers of logs and reports may hold up the event loop
 # Of [daemon], what can be said outside the file too, and what separates its parts in the environment.
@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser().parse_args(argv)
         return int(RUNS[options.command](options))
     except GendriverdError as error:
-        for line in str(error).splitlines():
-            print(f"gendriverd: {line}", file=sys.stderr)
+        for line in error.problems if isinstance(error, ConfigError) else [str(error)]:
+            _complain(line)
         return int(error.exit_code)
     except KeyboardInterrupt:
         return 128 + 2
@@ -38,8 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 (the root: a user gets a sentence, not a traceback)
         if os.environ.get("GENDRIVERD_DEBUG"):
             traceback.print_exc()
-        print(f"gendriverd: internal error: {_innermost(error)!r} (GENDRIVERD_DEBUG=1 shows where)", file=sys.stderr)
+        _complain(f"internal error: {_innermost(error)!r} (GENDRIVERD_DEBUG=1 shows where)")
         return int(ExitCode.FAILED)
+
+
+def _complain(sentence: str) -> None:
+    """A host's or a file's words may be in it."""
+    from gendriverd.log import clean_text
+
+    print(clean_text(f"gendriverd: {sentence}"), file=sys.stderr)
 
 
 def overrides(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[tuple[str, ...], tuple[str, object]]:

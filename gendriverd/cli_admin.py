@@ -41,7 +41,7 @@ def run_reload(path: str, instance: str | None, timeout: float) -> int:
     if "problems" in answer:
         raise ConfigError([clean_text(problem) for problem in answer["problems"]], ExitCode(answer["exit_code"]))
     for key in answer["needs_restart"]:
-        print(f"gendriverd: [daemon] {key} changed: takes effect at the next start", file=sys.stderr)
+        print(clean_text(f"gendriverd: [daemon] {key} changed: takes effect at the next start"), file=sys.stderr)
     for name, outcome in answer["instances"].items():
         print(clean_text(f"{name}: {_said(outcome)}"))
     failed = any(outcome["what"] in FAILED for outcome in answer["instances"].values())

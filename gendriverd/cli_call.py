@@ -102,5 +102,8 @@ def _is_error(answer: Term) -> bool:
 
 
 def _say(code: int, text: str) -> int:
-    print(f"gendriverd call: {text}", file=sys.stderr)
+    """A service's words may be in it."""
+    from gendriverd.log import clean_text
+
+    print(clean_text(f"gendriverd call: {text}"), file=sys.stderr)
     return code

@@ -19,13 +19,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gendriverd import erlterm, etf, passing
 from gendriverd.errors import GendriverdError
 from gendriverd.etf import Atom
 from gendriverd.launch import find_driver, find_host, host_environment
-from gendriverd.log import LAST_LINES, clean_text
+from gendriverd.log import TEXT_MAX, clean_text
 from gendriverd.reports import Report, find
 from gendriverd.schema import Config
 from gendriverd.snapshot import Snapshot
@@ -33,7 +33,8 @@ from gendriverd.start import Plan, start_message
 
 MESSAGE_MAX = 64 * 1024
 REPLY_MAX = 1 << 28
-LINE_MAX = 4096
+LINE_MAX = TEXT_MAX  # bytes of one that is shown
+LAST_LINES = 2.0  # seconds for them, where something that it left holds its output open
 PART = b"\x83h\3w\4part"
 UNDER: dict[str, Sequence[str]] = {
     "gdb": ("gdb", "-q", "--batch", "-ex", "run", "-ex", "backtrace full", "-ex", "info registers", "--args"),
@@ -64,7 +65,7 @@ def replay(config: Config, wanted: str, *, under: str | None, driver: str | None
     if under is not None:  # what watches it does more than a driver may
         del start[Atom("sandbox")]
     command = [*UNDER.get(under or "", ()), str(find_host(host or config.daemon.host)), f"instance={name}"]
-    print(f"replaying {report['id']} on {path}", flush=True)
+    print(clean_text(f"replaying {report['id']} on {path}"), flush=True)
     environment = host_environment(library_path=str(Path(report["driver"]).parent))
     if under == "asan":
         environment |= _asan(environment)
@@ -115,13 +116,13 @@ def _run(
     *,
     watched: bool,
 ) -> tuple[bytes, int | None]:
-    """What came back on the connection, and how the process ended. Who watches it has the terminal, a driver not."""
+    """What came back on the connection, and how the process ended. Who watches it stays in our session, a driver not."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, served = socket.socketpair()
     passing.refuse(control)
     passing.refuse(client)
     until = time.monotonic() + timeout
-    with control, client, contextlib.nullcontext() if watched else _shown() as output:
+    with control, client, _shown() as output:
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-c", ON_DESCRIPTOR_3, str(theirs.fileno()), *command],
@@ -149,20 +150,22 @@ def _run(
 def _shown() -> Iterator[int]:
     """Where the host prints to: a thread shows it, and what it said last before this ends."""
     ours, theirs = socket.socketpair()
-    thread = threading.Thread(target=_show, args=(ours,), daemon=True)
+    passing.refuse(ours)
+    with ours:
+        thread = threading.Thread(target=_show, args=(ours.makefile("rb"),), daemon=True)
     thread.start()
     try:
         yield theirs.fileno()
     finally:
         theirs.close()
-        thread.join(LAST_LINES)  # what it has left behind may print for ever
+        thread.join(LAST_LINES)
 
 
-def _show(output: socket.socket) -> None:
-    """Line by line, with nothing in it that a terminal obeys."""
-    with output, output.makefile("rb") as lines:
-        while line := lines.readline(LINE_MAX):
-            print(clean_text(line.decode("utf-8", "backslashreplace").removesuffix("\n")), file=sys.stderr)
+def _show(output: IO[bytes]) -> None:
+    """What it prints, but for what a terminal would obey: its driver may have written it."""
+    with output, contextlib.suppress(BrokenPipeError):  # nobody reads on
+        while line := output.readline(LINE_MAX):
+            print(clean_text(line.decode(errors="backslashreplace").rstrip("\n").expandtabs()), flush=True)
 
 
 def _hand_over(control: socket.socket, start: dict[Any, Any], served: socket.socket, until: float) -> None:
@@ -231,8 +234,18 @@ def _end(process: subprocess.Popen[bytes]) -> int | None:
 def _verdict(said: bytes, code: int | None, report: Report) -> int:
     sys.stdout.flush()
     if not said:
-        print(f"it crashed again (exit status {code}); before: {report.get('reason')}")
+        print(clean_text(f"it crashed again (exit status {code}); before: {report.get('reason')}"))
         return 1
-    answer = etf.decode(said)
-    print(f"it did not crash: {erlterm.format(answer[2])}")
+    print(f"it did not crash: {erlterm.format(_answered(said))}")
     return 1 if code == 99 else 0  # valgrind has found something
+
+
+def _answered(frame: bytes) -> etf.Term:
+    """Its driver may have said it in its place."""
+    try:
+        match etf.decode(frame):
+            case (_, _, answer):
+                return answer
+    except etf.EtfError as error:
+        raise ReplayError(f"it did not crash, and its answer is no term that can be shown: {error}") from None
+    raise ReplayError("it did not crash, and what it said is no answer")
