@@ -7,6 +7,7 @@ Looked at are the file, each directory on the way to it, symbolic links followed
 
 from __future__ import annotations
 
+import errno
 import grp
 import hashlib
 import os
@@ -16,9 +17,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gendriverd.errors import ConfigError, LaunchError
-from gendriverd.users import user_number
+from gendriverd.users import user_name, user_number
 
 LINKS_MAX = 40  # as the kernel's
+ACCESS_LIST = (
+    "system.posix_acl_access"  # where there is one, the group's bits are what all whom it names may do at most
+)
 
 
 def check_written_by(driver: str, trusted: Iterable[str]) -> None:
@@ -79,15 +83,33 @@ def _trouble(path: Path, owners: set[int]) -> str | None:
     found = path.stat()
     kind = "directory" if stat.S_ISDIR(found.st_mode) else "file"
     if found.st_uid not in owners:
-        whose = _name(found.st_uid)
+        whose = user_name(found.st_uid)
         return f"{kind} {path} belongs to {whose}, who is neither root nor us nor among [daemon] driver_owners"
     if found.st_mode & stat.S_ISVTX and kind == "directory":
         return None  # what lies in it only its owner can replace, and that one is looked at
-    writers = "others" if found.st_mode & stat.S_IWOTH else "its group" if found.st_mode & stat.S_IWGRP else None
-    if writers is None or (writers == "its group" and _private(found)):
-        return None
+    writers = _writers(path, found)
     mode = stat.S_IMODE(found.st_mode)
-    return f"{kind} {path} can be written by {writers} (mode {mode:04o}): chmod go-w"
+    return f"{kind} {path} can be written by {writers} (mode {mode:04o}): chmod go-w" if writers else None
+
+
+def _writers(path: Path, found: os.stat_result) -> str | None:
+    """Beside its owner, as far as that is known."""
+    if found.st_mode & stat.S_IWOTH:
+        return "others"
+    if not found.st_mode & stat.S_IWGRP:
+        return None
+    if _has_list(path):
+        return "those in its access list"
+    return None if _private(found) else "its group"
+
+
+def _has_list(path: Path) -> bool:
+    """Where that cannot be known there may be one."""
+    try:
+        os.getxattr(path, ACCESS_LIST)
+    except OSError as error:
+        return error.errno not in {errno.ENODATA, errno.EOPNOTSUPP}
+    return True
 
 
 def _private(found: os.stat_result) -> bool:
@@ -97,10 +119,3 @@ def _private(found: os.stat_result) -> bool:
     except KeyError:
         return False
     return user.pw_gid == group.gr_gid and user.pw_name == group.gr_name and set(group.gr_mem) <= {user.pw_name}
-
-
-def _name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A key's file: looked at before it is believed. What is in it is never said, whatever is wrong with it."""
+"""A key's file: looked at before it is believed, its owner too, who could put another key into it. What is in it is
+never said, whatever is wrong with it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,10 @@ from pathlib import Path
 
 from gendriverd.auth import SECRET_MAX, SECRET_MIN
 from gendriverd.errors import ConfigError, ExitCode
+from gendriverd.users import user_name
 
 OTHERS = 0o077
+WRITERS = 0o022  # of what is no secret
 OTHERS_OF_A_CREDENTIAL = 0o027  # systemd lets our user in by an ACL, and its mask shows as the group's r
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # systemd's, LoadCredential=
 
@@ -39,7 +43,9 @@ def read_key_file(path: Path, *, others: int = OTHERS) -> bytes:
 
 
 def read_file(path: Path, what: str, most: int, *, others: int) -> bytes:
-    """Of a regular file, at most one byte more than `most`. `what` it is, is for the sentence. Raises ConfigError."""
+    """Of a regular file of root's or our own, at most one byte more than `most`. `what` it is, is for the sentence.
+    Raises ConfigError.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not make us wait
     except OSError as error:
@@ -57,7 +63,11 @@ def _checked(path: Path, what: str, fd: int, most: int, others: int) -> bytes:
     found = os.fstat(fd)
     if not stat.S_ISREG(found.st_mode):
         raise ConfigError([f"{what} {path}: is not a regular file"])
+    if found.st_uid not in {0, os.geteuid()}:
+        whose = f"belongs to {user_name(found.st_uid)}, who is neither root nor us ({user_name(os.geteuid())})"
+        raise ConfigError([f"{what} {path}: {whose}: chown"])
     mode = stat.S_IMODE(found.st_mode)
     if mode & others:
-        raise ConfigError([f"{what} {path}: its mode is {mode:04o}, so others have a hand in it: chmod 600"])
+        chmod = "chmod go-w" if others == WRITERS else "chmod 600"
+        raise ConfigError([f"{what} {path}: its mode is {mode:04o}, so others have a hand in it: {chmod}"])
     return os.read(fd, most + 1)

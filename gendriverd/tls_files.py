@@ -18,7 +18,7 @@ from typing import Any
 
 from gendriverd.errors import ConfigError
 from gendriverd.etf import Atom, Term
-from gendriverd.key_file import find, read_file
+from gendriverd.key_file import WRITERS, find, read_file
 from gendriverd.schema import TlsConfig
 from gendriverd.tls_context import EncryptedKeyError, make_context, names_of, of_descriptor
 
@@ -71,7 +71,7 @@ def read_material(config: TlsConfig, directory: Path, environ: Mapping[str, str]
         try:
             if file := getattr(config, name):
                 places[name], others = find(file, directory, environ)
-                read[name] = _read(places[name], others if name == "key" else 0)
+                read[name] = _read(places[name], others if name == "key" else WRITERS)
         except ConfigError as error:
             problems.append(ConfigError([f"[tls] {name}: {line}" for line in error.problems], error.exit_code))
     if problems:

@@ -19,6 +19,14 @@ def user_number(name: str) -> int:
         raise ConfigError([f"there is no user {name!r}"]) from None
 
 
+def user_name(uid: int) -> str:
+    """For a sentence."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def group_number(name: str) -> int:
     """Raises ConfigError."""
     try:

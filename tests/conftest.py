@@ -49,6 +49,20 @@ def drivers() -> Path:
 
 
 @pytest.fixture
+def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
+    """Makes a file another user's; who is not root becomes another user instead."""
+
+    def give(path: Path) -> None:
+        if os.geteuid() == 0:
+            os.chown(path, 1234, -1)
+        else:
+            stranger = path.stat().st_uid + 1
+            monkeypatch.setattr(os, "geteuid", lambda: stranger)
+
+    return give
+
+
+@pytest.fixture
 def free_tcp_port() -> Iterator[int]:
     """A loopback port where nobody listens, and that is given to nobody else; who asks for it may listen there."""
     with socket.socket() as held:

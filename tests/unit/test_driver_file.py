@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pwd
+import struct
 from pathlib import Path
 
 import pytest
 
-from gendriverd.driver_file import check_digest, check_written_by
+from gendriverd.driver_file import ACCESS_LIST, _private, check_digest, check_written_by
 from gendriverd.errors import LaunchError
 
 ROOT = os.geteuid() == 0
@@ -101,6 +103,44 @@ def test_a_group_of_ones_own_is_no_group(driver: Path) -> None:
     check_written_by(str(driver), [STRANGER.pw_name])
     os.chown(driver, STRANGER.pw_uid, 12345678)
     assert "by its group (mode 0664)" in trouble(driver, STRANGER.pw_name)
+
+
+def access_list(path: Path, name: str = ACCESS_LIST) -> None:
+    """What setfacl -m u:1234:rw would write: the owner, this user, the group, what all but the owner may, others."""
+    if not _private(path.stat()):
+        pytest.skip("our files have no group of our own")
+    entries = ((1, 6, -1), (2, 6, 1234), (4, 4, -1), (0x10, 6, -1), (0x20, 4, -1))
+    value = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+    try:
+        os.setxattr(path, name, value)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+        pytest.skip("this file system has no access lists")
+
+
+def test_one_who_is_let_in_by_an_access_list_is_a_writer(driver: Path) -> None:
+    access_list(driver)
+    mode = driver.stat().st_mode & 0o777
+    assert mode == 0o664  # as if its group could
+    assert f"file {driver} can be written by those in its access list (mode 0664): chmod go-w" in trouble(driver)
+    driver.chmod(0o644)  # so nobody in it is a writer any more
+    check_written_by(str(driver), ())
+
+
+def test_so_it_is_with_a_directory(driver: Path) -> None:
+    access_list(driver.parent)
+    driver.parent.chmod(0o775)
+    assert f"directory {driver.parent} can be written by those in its access list" in trouble(driver)
+
+
+def test_a_list_for_what_is_yet_to_be_made_there_is_looked_at_when_it_is_made(driver: Path) -> None:
+    access_list(driver.parent, "system.posix_acl_default")
+    check_written_by(str(driver), ())
+    made = driver.parent / "new.so"
+    made.touch()
+    assert made.stat().st_mode & 0o020
+    assert "by those in its access list" in trouble(made)
 
 
 def test_who_is_trusted_must_be_somebody(driver: Path) -> None:

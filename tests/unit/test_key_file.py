@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_a_file_that_others_have_a_hand_in_is_refused_and_named_with_its_mode(tm
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_file_of_ones_own_is_taken(tmp_path: Path, mode: int) -> None:
     assert read_key_file(key_file(tmp_path / "k", TEXT, mode)) == TEXT
+
+
+def test_a_file_of_another_user_is_refused_however_closed_it_is(
+    tmp_path: Path, give_away: Callable[[Path], None]
+) -> None:
+    path = key_file(tmp_path / "k", TEXT)
+    give_away(path)
+    with pytest.raises(ConfigError, match=f"key file {path}: belongs to .*, who is neither root nor us") as refused:
+        read_key_file(path)
+    assert "s3cr3t" not in str(refused.value)
 
 
 def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,26 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path, own: Certificate)
     assert (
         problem(tmp_path, own) == f"[tls] key: file {own.key}: its mode is 0640, so others have a hand in it: chmod 600"
     )
+
+
+@pytest.mark.parametrize("which", ["certificate", "key", "client_ca"])
+def test_a_file_of_another_user_is_refused(
+    tmp_path: Path, own: Certificate, authority: Authority, give_away: Callable[[Path], None], which: str
+) -> None:
+    path = {"certificate": own.certificate, "key": own.key, "client_ca": authority.file}[which]
+    give_away(path)
+    said = problem(tmp_path, own, clients="required", client_ca=str(authority.file))
+    assert f"[tls] {which}: file {path}: belongs to " in said
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_authorities_that_others_can_change_are_refused(
+    tmp_path: Path, own: Certificate, authority: Authority, mode: int
+) -> None:
+    authority.file.chmod(mode)
+    said = problem(tmp_path, own, clients="required", client_ca=str(authority.file))
+    where = f"[tls] client_ca: file {authority.file}"
+    assert said == f"{where}: its mode is {mode:04o}, so others have a hand in it: chmod go-w"
 
 
 def test_a_certificate_that_others_can_read_is_not(tmp_path: Path, own: Certificate) -> None:
