@@ -59,7 +59,8 @@ def run_call(
         return _say(EX_SOFTWARE, f"{instance} {cmd}: {exc}")
     except Failed as exc:
         again = exc.retryable and exc.reason not in {"bad_request", "quarantined", "forbidden"}
-        return _say(EX_TEMPFAIL if again else EX_SOFTWARE, f"{instance} {cmd}: {exc}")
+        because = f": {exc.__cause__}" if exc.__cause__ is not None else ""
+        return _say(EX_TEMPFAIL if again else EX_SOFTWARE, f"{instance} {cmd}: {exc}{because}")
     except ClientError as exc:  # larger than a frame may be
         return _say(EX_DATAERR, str(exc))
     except ValueError as exc:

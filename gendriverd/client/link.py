@@ -40,11 +40,12 @@ class Pending:
     answered: trio.Event = field(default_factory=trio.Event)
     term: Term = None
     failed: FailedReason | None = None
+    cause: Exception | None = None  # what became of the link
 
     def result(self) -> Term:
         """The driver's term, or raise the service's word."""
         if self.failed is not None:
-            raise Failed(self.failed)
+            raise Failed(self.failed) from self.cause
         return self.term
 
     def end(self, term: Term, failed: FailedReason | None) -> None:
@@ -90,6 +91,7 @@ class Link:
         self._stream = stream
         self._receiver = receiver
         self._goodbye: str | None = None
+        self._broken: ProtocolError | None = None
         self._ids = 0
         self._streams = 0  # of those pending
         self._out = bytearray()
@@ -156,6 +158,8 @@ class Link:
                 await trio.aclose_forcefully(self._stream)
             for pending in self.pending.values():
                 handed = pending.begins_at < self._handed
+                if not pending.answered.is_set():
+                    pending.cause = self._broken
                 pending.end(None, protocol.unanswered(self._goodbye, handed=handed))
             self.pending.clear()
 
@@ -182,8 +186,10 @@ class Link:
                     self._take(event)
                 if not (data := await self._stream.receive_some(READ_SIZE)):
                     return
-        except (trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
-            return
+        except ProtocolError as exc:
+            self._broken = exc
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
 
     def _take(self, event: protocol.Event) -> None:
         if type(event) is Answered:  # nearly all are
@@ -213,14 +219,20 @@ class Link:
                 self._wake.set()
 
 
-async def open_link(url: str, instance: str, key: Key | None, tls: ssl.SSLContext | None = None) -> Link:
+async def open_link(
+    url: str,
+    instance: str,
+    key: Key | None,
+    tls: ssl.SSLContext | None = None,
+    max_frame: int = protocol.MAX_FRAME,
+) -> Link:
     """Connect and shake hands. Unreachable, Refused; the caller limits the time."""
+    receiver = Receiver(max_frame, instance=instance, key=key)
     try:
         stream = await _open_stream(address(untunnelled(url)), trust(url, tls))
     except (OSError, trio.BrokenResourceError) as exc:
         raise Unreachable(f"{url}: {getattr(exc, 'strerror', None) or exc}") from None
     try:
-        receiver = Receiver(instance=instance, key=key)
         while True:
             data = await stream.receive_some(READ_SIZE)
             if not data:

@@ -35,6 +35,7 @@ class Options:
     connect_wait: float = 5.0  # how long a call without a timeout waits for a connection
     max_in_flight: int = 4096  # and never more than the daemon's welcome allows
     max_unsent: int = 64 << 20  # bytes that wait for a peer that does not read
+    max_frame: int = protocol.MAX_FRAME  # of an answer, or of a part of one; above, the connection is given up
     backoff_first: float = 0.1
     backoff_max: float = 10.0
 
@@ -211,7 +212,7 @@ class Client:
     async def first_link(self) -> Link:
         """For `open_client`: one attempt within `connect_timeout`."""
         with trio.move_on_after(self._options.connect_timeout):
-            return await open_link(self.url, self.instance, self._key, self._tls)
+            return await open_link(self.url, self.instance, self._key, self._tls, self._options.max_frame)
         raise Unreachable(f"{self.url}: no answer within {self._options.connect_timeout:g} s")
 
     def _tell(self) -> None:
@@ -302,7 +303,8 @@ async def open_client(
     key: tuple[str, bytes] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Client]:
-    """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL.
+    """A client whose first connection stands. Unreachable or Refused when it cannot; ValueError for a malformed URL,
+    or a `max_frame` out of range.
 
     `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
     `tls`: for a URL tls://HOST:PORT, whom to trust and who we are; None: the authorities that the system trusts.

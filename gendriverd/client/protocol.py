@@ -12,10 +12,10 @@ import math
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gendriverd import etf
+from gendriverd import etf, etf_quick
 from gendriverd.auth import Key
 from gendriverd.client.introduction import VERSION, Introduction
 from gendriverd.client.outcomes import REASONS, ClientError, Failed, FailedReason
@@ -25,10 +25,12 @@ from gendriverd.etf_guard import check
 ID_MAX = (1 << 31) - 1
 CONNECT_TIMEOUT = 8.0  # seconds; more than a daemon's handshake_timeout, so that its word is heard
 HANDSHAKE_MAX = 64 << 10  # bytes of a greeting or welcome
-FRAME_MAX = 1 << 30  # bytes of an answer: what a reply may cost us
-# A reply is the driver's: nothing but memory bounds its number of terms. A longer integer would take too long, a deeper
-# one more stack than Python has; an echo of what a host takes by default (256) must fit.
-REPLY_LIMITS = Limits(depth=260, terms=1 << 30, bignum=1 << 14)
+MAX_FRAME = 65 << 20  # bytes of an answer: the service lets replies be 64 MiB
+LENGTH_MAX = (1 << 32) - 1
+TERM_BYTES = 8  # of max_frame, for each term that an answer may hold: in Python it takes up to 180
+# Of a reply, and terms by max_frame. A longer integer would take too long, a deeper one more stack than Python has; an
+# echo of what a host takes by default (256) must fit.
+REPLY_LIMITS = Limits(depth=260, bignum=1 << 14)
 _HEAD = struct.Struct(">I")
 KEY_MAX = (1 << 32) - 1
 COMMAND_MAX = (1 << 30) - 1
@@ -121,12 +123,18 @@ Event = Greeted | Welcome | RefusedBy | Answered | Part | Ponged | Goodbye
 
 
 class Receiver:
-    """Bytes to events, of a connection to `instance`; with a `key`, both ends prove that they know it."""
+    """Bytes to events, of a connection to `instance`; with a `key`, both ends prove that they know it.
 
-    def __init__(self, frame_max: int = FRAME_MAX, *, instance: str = "", key: Key | None = None) -> None:
+    `max_frame`: bytes of an answer; ValueError for none that there can be.
+    """
+
+    def __init__(self, max_frame: int = MAX_FRAME, *, instance: str = "", key: Key | None = None) -> None:
+        if not 1 <= max_frame <= LENGTH_MAX:
+            raise ValueError(f"max_frame is 1 to {LENGTH_MAX} bytes, not {max_frame!r}")
         self._buffer = bytearray()
         self._at = 0  # how much of it was taken
-        self._frame_max = frame_max
+        self._max_frame = max_frame
+        self._limits = replace(REPLY_LIMITS, terms=max(etf_quick.SIZE, max_frame // TERM_BYTES))
         self._introduction = Introduction(instance, key)
         self._greeted = False
         self._unproved: Welcome | None = None
@@ -147,9 +155,9 @@ class Receiver:
         while len(self._buffer) - self._at >= _HEAD.size:
             begin = self._at + _HEAD.size
             (size,) = _HEAD.unpack_from(self._buffer, self._at)
-            limit = self._frame_max if self._welcomed else HANDSHAKE_MAX
+            limit, name = (self._max_frame, " (max_frame)") if self._welcomed else (HANDSHAKE_MAX, "")
             if size > limit:
-                raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken")
+                raise ProtocolError(f"a frame of {size} bytes; at most {limit} are taken{name}")
             if len(self._buffer) < begin + size:
                 break
             with memoryview(self._buffer) as view:
@@ -168,7 +176,7 @@ class Receiver:
 
     def _event(self, frame: bytes) -> Event | None:
         try:
-            term = etf.decode(frame, REPLY_LIMITS)
+            term = etf.decode(frame, self._limits)
         except EtfError as exc:
             if frame.startswith(_NOTE):
                 return None

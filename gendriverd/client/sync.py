@@ -36,14 +36,16 @@ class Client:
         connect_timeout: float = protocol.CONNECT_TIMEOUT,
         key: tuple[str, bytes] | None = None,
         tls: ssl.SSLContext | None = None,
+        max_frame: int = protocol.MAX_FRAME,
     ) -> None:
         self.url = url
         self.instance = instance
         self.connect_timeout = connect_timeout
         self._key = None if key is None else Key(*key)
         self._tls = trust(url, tls)
+        self._max_frame = max_frame
         self._lock = threading.Lock()  # guards everything below
-        self._link: BlockingLink | None = BlockingLink(url, instance, connect_timeout, self._key, self._tls)
+        self._link: BlockingLink | None = self._connected(connect_timeout)
 
     @property
     def welcome(self) -> Welcome:
@@ -108,7 +110,7 @@ class Client:
         most `window` parts ahead. timeout: seconds for each part, and for the end. Raises as `call` does, and so does
         the iteration; after Failed or CallTimeout no part follows.
         """
-        link = BlockingLink(self.url, self.instance, self.connect_timeout, self._key, self._tls)
+        link = self._connected(self.connect_timeout)
         try:
             options = protocol.options(None, key, trace, parts=credit_of(window))
             number = command_number(cmd, link.welcome)
@@ -161,8 +163,11 @@ class Client:
             self._drop()
             left = time_left.seconds() if time_left is not None else None
             limit = self.connect_timeout if left is None else min(self.connect_timeout, left + HOST_WORD)
-            self._link = BlockingLink(self.url, self.instance, limit, self._key, self._tls)
+            self._link = self._connected(limit)
         return self._link
+
+    def _connected(self, timeout: float) -> BlockingLink:
+        return BlockingLink(self.url, self.instance, timeout, self._key, self._tls, self._max_frame)
 
     def _forget(self, link: BlockingLink, call_id: int) -> None:
         try:
@@ -190,7 +195,10 @@ class Client:
                 raise Failed("disconnected") from None
             self._forget(link, wanted)
             raise CallTimeout(f"no answer within {timeout:g} s") from None
-        except (OSError, ProtocolError):
+        except ProtocolError as exc:  # what it was is said along
+            self._drop()
+            raise Failed("disconnected") from exc
+        except OSError:
             self._drop()
             raise Failed("disconnected") from None
         except EndedError as exc:
@@ -223,10 +231,12 @@ def connect(
     connect_timeout: float = protocol.CONNECT_TIMEOUT,
     key: tuple[str, bytes] | None = None,
     tls: ssl.SSLContext | None = None,
+    max_frame: int = protocol.MAX_FRAME,
 ) -> Client:
     """Connect and shake hands. Unreachable or Refused when that fails; ValueError for a malformed URL.
 
     `key`: name and secret that the daemon knows too; both ends prove it, on every connection. ValueError: no key.
     `tls`: for a URL tls://HOST:PORT, whom to trust and who we are; None: the authorities that the system trusts.
+    `max_frame`: bytes of an answer, or of a part of one; above, the connection is given up. ValueError: out of range.
     """
-    return Client(url, instance, connect_timeout=connect_timeout, key=key, tls=tls)
+    return Client(url, instance, connect_timeout=connect_timeout, key=key, tls=tls, max_frame=max_frame)

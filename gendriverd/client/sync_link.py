@@ -48,9 +48,15 @@ class BlockingLink:
     """A socket whose handshake is done. EndedError, OSError, ProtocolError: it is of no further use."""
 
     def __init__(
-        self, url: str, instance: str, timeout: float, key: Key | None, tls: ssl.SSLContext | None = None
+        self,
+        url: str,
+        instance: str,
+        timeout: float,
+        key: Key | None,
+        tls: ssl.SSLContext | None = None,
+        max_frame: int = protocol.MAX_FRAME,
     ) -> None:
-        self._receiver = Receiver(instance=instance, key=key)
+        self._receiver = Receiver(max_frame, instance=instance, key=key)
         self._events: deque[protocol.Event] = deque()
         self._goodbye: str | None = None
         self._ids = 0

@@ -41,7 +41,10 @@ class Stream(Iterator[Term]):
         except EndedError as exc:
             self.close()
             raise Failed(exc.reason) from None
-        except (OSError, ProtocolError):
+        except ProtocolError as exc:  # what it was is said along
+            self.close()
+            raise Failed("disconnected") from exc
+        except OSError:
             self.close()
             raise Failed("disconnected") from None
         return self._take(event)

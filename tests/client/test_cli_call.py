@@ -95,6 +95,20 @@ async def test_the_services_word_is_75_when_it_can_be_tried_again(
     assert err.startswith(f"gendriverd call: fake add: the call failed: {reason} (it ")
 
 
+async def test_an_answer_that_is_too_large_is_70_and_says_so(
+    nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def large(s: Session, call_id: int, params: Any) -> None:
+        await s.stream.send_all(b"\x7f\0\0\0")
+
+    assert await call(nursery, large) == 70
+    err = capsys.readouterr().err
+    assert err.endswith(
+        "disconnected (it may have run): a frame of 2130706432 bytes; at most 68157440 are taken (max_frame)\n"
+    )
+    assert err.count("\n") == 1
+
+
 async def test_no_answer_in_time_is_70(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
     async def never(s: Session, call_id: int, params: Any) -> None:
         await s.receive()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -118,13 +119,38 @@ def test_what_is_no_handshake_is_an_error_that_says_why(said: bytes, why: str) -
 
 
 def test_a_frame_beyond_the_limit_is_refused_by_its_first_four_bytes() -> None:
-    receiver = Receiver(frame_max=100_000)
+    receiver = Receiver(100_000)
     list(receiver.receive(GREETING + WELCOMED))
     assert list(receiver.receive(struct.pack(">I", 100_000))) == []
-    receiver = Receiver(frame_max=100_000)
+    receiver = Receiver(100_000)
     list(receiver.receive(GREETING + WELCOMED))
-    with pytest.raises(ProtocolError, match="a frame of 100001 bytes; at most 100000 are taken"):
+    with pytest.raises(ProtocolError, match=r"a frame of 100001 bytes; at most 100000 are taken \(max_frame\)"):
         list(receiver.receive(struct.pack(">I", 100_001)))
+
+
+@pytest.mark.parametrize("bytes_", [0, -1, 1 << 32])
+def test_a_limit_that_is_none_is_an_error(bytes_: int) -> None:
+    with pytest.raises(ValueError, match=f"max_frame is 1 to 4294967295 bytes, not {bytes_}"):
+        Receiver(bytes_)
+
+
+def test_who_is_not_told_takes_what_the_erlang_client_takes() -> None:
+    source = Path(__file__).resolve().parents[2] / "erlang/gen_driver_tcp/src/gen_driver_options.erl"
+    assert "max_frame => 65 bsl 20," in source.read_text()
+    assert protocol.MAX_FRAME == 65 << 20
+
+
+def test_an_answer_has_a_term_for_each_eighth_byte_of_the_limit_and_no_more() -> None:
+    """A list of empty lists takes Python more than a hundred times its bytes."""
+    receiver = Receiver(16_384)
+    list(receiver.receive(GREETING + WELCOMED))
+    few: list[object] = [[] for _ in range(2_000)]
+    many = [*few, *few]
+    frames = etf.frame((Atom("reply"), 0, few)) + etf.frame((Atom("reply"), 0, many))
+    assert list(receiver.receive(frames)) == [
+        Answered(0, few, None),
+        Answered(0, None, "undecodable"),
+    ]
 
 
 @pytest.mark.parametrize("term", [Atom("reply"), (Atom("reply"), 0), (Atom("pong"), b"0"), [], (Atom("hello"), 1)])

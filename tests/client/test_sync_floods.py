@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""The blocking client beside a server that sends what nobody asked for: its time and its memory stay its own."""
+"""A client beside a server that sends what nobody asked for, or too much: its time and its memory stay its own."""
 
 from __future__ import annotations
 
+import struct
 import time
 
 import pytest
 import trio
 
-from fake_service import Session, serve
+from fake_service import Script, Session, serve
 from gendriverd import etf
-from gendriverd.client import CallTimeout, SyncClient
+from gendriverd.client import CallTimeout, Failed, SyncClient, connect, open_client
+from gendriverd.client.multiplexed import Options
 from gendriverd.client.sync_link import LOOKS
 from gendriverd.client.tls import TlsSocket
 from gendriverd.etf import Atom
@@ -76,6 +78,64 @@ async def test_a_server_that_floods_does_not_hold_up_the_next_call_beyond_its_ti
                 client.call(1, timeout=0.2)
 
     await use(await serve(nursery, floods), work)
+
+
+def large(size: int) -> Script:
+    """Answers the first call, and with its second says how long the answer will be."""
+
+    async def script(s: Session) -> None:
+        await s.welcome()
+        await s.reply((await s.receive())[1], b"x" * 900)
+        await s.receive()
+        await s.stream.send_all(struct.pack(">I", size))
+        await s.receive()
+
+    return script
+
+
+async def test_an_answer_beyond_max_frame_ends_the_connection_and_says_so(nursery: trio.Nursery) -> None:
+    url = await serve(nursery, large(1001), idle)
+
+    def work() -> None:
+        with connect(url, "fake", max_frame=1000) as client:
+            assert client.call(1) == b"x" * 900
+            with pytest.raises(Failed, match="disconnected") as failed:
+                client.call(1)
+            assert "a frame of 1001 bytes; at most 1000 are taken (max_frame)" in str(failed.value.__cause__)
+
+    await trio.to_thread.run_sync(work)
+    with pytest.raises(ValueError, match="max_frame is 1 to"):
+        connect(url, "fake", max_frame=0)
+
+
+async def test_so_it_is_with_trio(nursery: trio.Nursery) -> None:
+    url = await serve(nursery, large(1001), idle)
+    async with open_client(url, "fake", Options(max_frame=1000)) as client:
+        assert await client.call(1) == b"x" * 900
+        with pytest.raises(Failed, match="disconnected") as failed:
+            await client.call(1)
+        assert "a frame of 1001 bytes; at most 1000 are taken (max_frame)" in str(failed.value.__cause__)
+    with pytest.raises(ValueError, match="max_frame is 1 to"):
+        async with open_client(url, "fake", Options(max_frame=0)):
+            pass
+
+
+async def test_and_with_a_part(nursery: trio.Nursery) -> None:
+    async def script(s: Session) -> None:
+        await s.welcome()
+        await s.receive()
+        await s.stream.send_all(struct.pack(">I", 1001))
+        await s.receive()
+
+    url = await serve(nursery, idle, script)
+
+    def work() -> None:
+        with connect(url, "fake", max_frame=1000) as client, client.stream(1) as parts:
+            with pytest.raises(Failed, match="disconnected") as failed:
+                next(parts)
+            assert "(max_frame)" in str(failed.value.__cause__)
+
+    await trio.to_thread.run_sync(work)
 
 
 class Silent:
