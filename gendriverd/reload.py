@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from gendriverd.auth import Keyring
-from gendriverd.errors import ConfigError, GendriverdError, UnknownInstance
+from gendriverd.errors import ConfigError, ExitCode, GendriverdError, UnknownInstance
 from gendriverd.handshake import Handshakes
 from gendriverd.keys import Keys
 from gendriverd.log import Log
@@ -90,12 +90,21 @@ class Reloads:
             self._log.warning("reload_needs_restart", settings=fixed)
         about = {} if only is None else {"instance": only}
         self._log.info("reloading", path=str(self._path), by=by, **about)
+        await self._renew(by, material)  # first, as it may fail
         self.config, self._keys.ring = config, ring
         self._handshakes.configure(config.daemon, users)
-        await self._tls.renew(material)
         outcomes = await self._supervisor.reload(config, only)
         self._log.info("reloaded", status=self._supervisor.status())
         return Reloaded(outcomes, fixed)
+
+    async def _renew(self, by: str, material: Material | None) -> None:
+        """Raises ConfigError where descriptors or memory are used up."""
+        try:
+            await self._tls.renew(material)
+        except OSError as error:
+            problem = f"[tls]: the front cannot be told: {error.strerror}; nothing else has changed"
+            self._log.error("reload_failed", by=by, problems=[problem])
+            raise ConfigError([problem], ExitCode.UNAVAILABLE) from error
 
     async def _read(self, by: str, only: str | None) -> Read:
         try:

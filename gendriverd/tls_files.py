@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gendriverd.errors import ConfigError
+from gendriverd.errors import ConfigError, ExitCode
 from gendriverd.etf import Atom, Term
 from gendriverd.key_file import WRITERS, find, read_file
 from gendriverd.schema import TlsConfig
@@ -98,7 +98,10 @@ def _tried(material: Material, places: Mapping[str, Path]) -> Material:
         client.load_verify_locations(cadata=leaf[0].decode("ascii", "replace"))
     except ssl.SSLError:
         raise ConfigError([f"[tls] certificate: file {places['certificate']}: holds no certificate in PEM"]) from None
-    server = _server(material, places)
+    try:
+        server = _server(material, places)
+    except OSError as error:  # no descriptor, or no memory, is left for them
+        raise ConfigError([f"[tls]: its files cannot be tried: {error.strerror}"], ExitCode.UNAVAILABLE) from error
     try:
         about = _shake(client, server)
     except ssl.SSLCertVerificationError as error:
@@ -107,7 +110,7 @@ def _tried(material: Material, places: Mapping[str, Path]) -> Material:
 
 
 def _server(material: Material, places: Mapping[str, Path]) -> ssl.SSLContext:
-    """With the whole of it, once; what is returned asks for no client's certificate."""
+    """With the whole of it, once; what is returned asks for no client's certificate. Raises ConfigError, OSError."""
     key = f"[tls] key: file {places['key']}"
     with material.files() as fds:
         certificate_path, key_path, *ca = map(of_descriptor, fds)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -81,6 +82,16 @@ def test_authorities_that_others_can_change_are_refused(
     said = problem(tmp_path, own, clients="required", client_ca=str(authority.file))
     where = f"[tls] client_ca: file {authority.file}"
     assert said == f"{where}: its mode is {mode:04o}, so others have a hand in it: chmod go-w"
+
+
+def test_where_no_descriptor_is_left_it_is_a_sentence(
+    tmp_path: Path, own: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "memfd_create", none_left)
+    assert problem(tmp_path, own) == "[tls]: its files cannot be tried: Too many open files"
 
 
 def test_a_certificate_that_others_can_read_is_not(tmp_path: Path, own: Certificate) -> None:
