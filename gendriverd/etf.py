@@ -13,14 +13,13 @@
 | tuple, map                 | tuple, dict               | a key must be hashable, and differ from the others |
 | pid, port, reference, fun  | Opaque                    | its bytes; goes back as it came                    |
 
-What cannot be a Python value (a map with a list as a key, with both 1 and 1.0, or with more than SAME_HASH keys that
-have one hash) is an EtfError, never a wrong value.
+What cannot be a Python value (a map with a list as a key, with both 1 and 1.0, or with keys that were chosen to take
+a dict ages: etf_keys) is an EtfError, never a wrong value.
 """
 
 from __future__ import annotations
 
 import math
-import operator
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from typing import Any, TypeAlias
 import erlang
 from gendriverd import etf_quick
 from gendriverd.etf_guard import DEFAULT, EtfError, Limits, check, rewritten
+from gendriverd.etf_keys import complaint
 from gendriverd.etf_quick import Atom
 
 __all__ = [
@@ -47,7 +47,6 @@ __all__ = [
 
 Term: TypeAlias = Any  # one of the right-hand column above
 
-SAME_HASH = 256  # keys of one map: numbers and tuples of them can be made to have one in common
 ENCODE_DEPTH = 256  # erlang-py recurses
 _ATOM_CHARACTERS = 255
 _MAP, _SMALL_BIG, _LARGE_BIG = 116, 110, 111
@@ -136,21 +135,14 @@ def _from_tuple(value: tuple[Any, ...]) -> Term:
 def _to_dict(keys: list[Term], values: Iterable[Term]) -> dict[Term, Term]:
     pairs = list(values)
     try:
-        _refuse_one_hash(keys)
+        if (why := complaint(keys)) is not None:
+            raise EtfError(why, "not_representable")
         found = dict(zip(keys, pairs, strict=True))
     except TypeError:
         raise EtfError("a map with a list or a map as a key", "not_representable") from None
     if len(found) != len(keys):
         raise EtfError("a map with two keys that are one in Python, as 1 and 1.0", "not_representable")
     return found
-
-
-def _refuse_one_hash(keys: list[Term]) -> None:
-    """Whoever chose them so wants to see us compare each with all others. Raises TypeError: one has no hash."""
-    if len(keys) > SAME_HASH:
-        hashes = sorted(map(hash, keys))
-        if any(map(operator.eq, hashes, hashes[SAME_HASH:])):
-            raise EtfError(f"a map with more than {SAME_HASH} keys of the same hash", "not_representable")
 
 
 def _from_otp_list(value: Any) -> Term:

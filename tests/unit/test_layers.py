@@ -15,7 +15,7 @@ PACKAGE = ROOT / "gendriverd"
 # A module imports from its own layer or lower ones. ARCHITECTURE.md, The daemon.
 LAYERS = [
     ["__init__"],
-    ["errors", "quantities", "etf_guard", "etf_quick", "tls_context"],
+    ["errors", "quantities", "etf_guard", "etf_quick", "etf_keys", "tls_context"],
     ["states", "backoff", "toml_places", "etf", "sources", "users", "descriptors", "passing"],
     ["schema", "erlterm_format", "erlterm", "auth"],
     ["config", "admission", "front_messages", "tls_front"],
