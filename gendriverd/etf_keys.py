@@ -8,17 +8,20 @@ from __future__ import annotations
 import operator
 from typing import Any, Final
 
+from gendriverd.etf_quick import Atom
+
 SAME_HASH: Final = 256  # keys of one hash
 BITS: Final = (
     14  # of a table, from which on ways are looked at: it takes 10,922 keys, and a fraction of a second at worst
 )
 WAY: Final = 32  # steps to a free place, on average; k << 40 takes seven
+_SECRET: Final = {bytes, str, Atom}  # their hashes are another in each process
 _SHIFT, _HASH = 5, (1 << 64) - 1  # CPython's, Objects/dictobject.c
 
 
 def complaint(keys: list[Any]) -> str | None:
     """None: all is well. Raises TypeError: one has no hash."""
-    if len(keys) <= SAME_HASH:
+    if len(keys) <= SAME_HASH or set(map(type, keys)) <= _SECRET:
         return None
     hashes = list(map(hash, keys))
     ordered = sorted(hashes)
