@@ -116,7 +116,7 @@ def _run(
     *,
     watched: bool,
 ) -> tuple[bytes, int | None]:
-    """What came back on the connection, and how the process ended. Who watches it stays in our session, a driver not."""
+    """What came back on the connection, and how the process ended. What watches it stays in our session."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     client, served = socket.socketpair()
     passing.refuse(control)
