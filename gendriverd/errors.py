@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -48,6 +50,14 @@ class ListenError(GendriverdError):
 
 class AddressTaken(ListenError):
     """Another process answers there."""
+
+
+def listen_error(address: str, error: OSError) -> ListenError:
+    """What socket(2), bind(2) or listen(2) said of it."""
+    denied = error.errno in {errno.EACCES, errno.EPERM}
+    why = {errno.EADDRINUSE: "the address is in use; is gendriverd running already?"}.get(error.errno or 0)
+    code = ExitCode.NO_PERMISSION if denied else ExitCode.UNAVAILABLE
+    return ListenError(f"cannot listen on {address}: {why or os.strerror(error.errno or 0)}", code)
 
 
 class UnknownInstance(GendriverdError):

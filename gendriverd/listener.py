@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: MIT
 """Where clients come in: TCP and unix sockets, opened here or passed by systemd; one sentence when one cannot be.
 
-TCP beyond this machine is refused unless `insecure` is set: nothing is encrypted. A socket file left by a daemon
-that died is removed, but only when nobody answers on it.
+TCP beyond this machine is refused unless `insecure` is set: nothing is encrypted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import ipaddress
 import os
 import socket
-import stat
 import struct
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -23,16 +19,14 @@ import trio
 
 from gendriverd import passing
 from gendriverd.descriptors import check_for_client
-from gendriverd.errors import AddressTaken, ExitCode, ListenError
+from gendriverd.errors import ExitCode, ListenError, listen_error
 from gendriverd.liveness import Part
 from gendriverd.log import LineBudget, Log
 from gendriverd.quantities import Address
 from gendriverd.schema import DaemonConfig, TlsConfig
 from gendriverd.sources import GONE, Peer, of_address, of_nobody, of_user
-from gendriverd.users import owner_numbers
+from gendriverd.unix_socket import BACKLOG, bind_unix
 
-BACKLOG = 1024
-LOCK_SECONDS = 10.0  # for another daemon to have its sockets
 PAUSE = 0.1  # seconds without accepting when there is no descriptor left, or when it cannot be done
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
@@ -158,7 +152,7 @@ def _open_tcp(address: Address, *, insecure: bool) -> Iterator[socket.socket]:
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
         except OSError as error:
-            raise _listen_error(str(address), error) from error
+            raise listen_error(str(address), error) from error
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -167,7 +161,7 @@ def _open_tcp(address: Address, *, insecure: bool) -> Iterator[socket.socket]:
             sock.listen(BACKLOG)
         except OSError as error:
             sock.close()
-            raise _listen_error(str(address), error) from error
+            raise listen_error(str(address), error) from error
         yield sock
 
 
@@ -186,94 +180,7 @@ def open_unix(
 ) -> Listener:
     """Raises ConfigError; ListenError, AddressTaken when somebody answers there."""
     path = Path(address.path)
-    user, group = owner_numbers(owner)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    passing.refuse(sock)
-    mask = os.umask(0o177)  # nobody gets in between bind and chmod
-    try:
-        _make_directory(path.parent)
-        with _alone_in(path.parent):
-            _remove_stale(path)
-            sock.bind(str(path))
-            _give(path, user, group, owner)
-            path.chmod(mode)
-            sock.listen(BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise _listen_error(str(address), error) from error
-    except ListenError:
-        sock.close()
-        raise
-    finally:
-        os.umask(mask)
-    return Listener(sock, str(address), path, admit=admit)
-
-
-def _give(path: Path, user: int, group: int, owner: str) -> None:
-    try:
-        if owner:
-            os.chown(path, user, group)
-    except OSError as error:
-        path.unlink()
-        why = f"{error.strerror}; only root may give it to another user, and its owner to a group that it is in"
-        raise ListenError(f"cannot give unix:{path} to {owner}: {why}", ExitCode.NO_PERMISSION) from error
-
-
-@contextlib.contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """One daemon of a user at a time looks for what is stale and binds: else it takes a socket that is not listening
-    yet. The lock is on a file that nobody else may open, as whoever may can hold it.
-    """
-    path = directory / f".gendriverd-{os.geteuid()}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    try:
-        about = os.fstat(fd)
-        if about.st_uid != os.geteuid() or about.st_mode & 0o077:
-            raise ListenError(f"cannot listen in {directory}: {path} is not this user's alone; remove it")
-        _lock(fd, path)
-        yield
-    finally:
-        os.close(fd)
-
-
-def _lock(fd: int, path: Path) -> None:
-    until = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise ListenError(f"cannot listen in {path.parent}: another process holds {path}") from None
-        time.sleep(0.02)
-
-
-def _make_directory(directory: Path) -> None:
-    if directory.is_dir():
-        return
-    if not directory.parent.is_dir():
-        raise ListenError(f"cannot listen in {directory}: neither it nor {directory.parent} exists")
-    directory.mkdir(exist_ok=True)
-    directory.chmod(0o755)
-
-
-def _remove_stale(path: Path) -> None:
-    """A file on which nobody answers is a dead daemon's."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ListenError(f"cannot listen on unix:{path}: there is a file of that name that is no socket")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except TimeoutError:  # its backlog is full: somebody is there
-            pass
-    raise AddressTaken(f"cannot listen on unix:{path}: another process answers there; is gendriverd running already?")
+    return Listener(bind_unix(path, mode, owner), str(address), path, admit=admit)
 
 
 def _passed(fds: Sequence[int], config: DaemonConfig) -> Iterator[Listener]:
@@ -303,13 +210,6 @@ def _passed_socket(fd: int) -> socket.socket:
         raise ListenError(f"descriptor {fd} passed by systemd is no listening stream socket")
     sock.set_inheritable(False)
     return sock
-
-
-def _listen_error(address: str, error: OSError) -> ListenError:
-    denied = error.errno in {errno.EACCES, errno.EPERM}
-    why = {errno.EADDRINUSE: "the address is in use; is gendriverd running already?"}.get(error.errno or 0)
-    code = ExitCode.NO_PERMISSION if denied else ExitCode.UNAVAILABLE
-    return ListenError(f"cannot listen on {address}: {why or os.strerror(error.errno or 0)}", code)
 
 
 def _address(sock: socket.socket) -> Address:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gendriverd import listener
+from gendriverd import listener, unix_socket
 from gendriverd.errors import ListenError
 from gendriverd.schema import DaemonConfig
 
@@ -37,7 +37,7 @@ async def test_the_lock_is_for_nobody_else_to_open(tmp_path: Path) -> None:
 
 
 async def test_another_that_binds_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(unix_socket, "LOCK_SECONDS", 0.1)
     await listen(tmp_path)
     with lock_of(tmp_path).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

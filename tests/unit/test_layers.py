@@ -17,6 +17,7 @@ LAYERS = [
     ["__init__"],
     ["errors", "quantities", "etf_guard", "etf_quick", "etf_keys", "tls_context"],
     ["states", "backoff", "toml_places", "etf", "sources", "users", "descriptors", "passing"],
+    ["unix_socket"],
     ["schema", "erlterm_format", "erlterm", "auth"],
     ["config", "admission", "front_messages", "tls_front"],
     ["messages", "log", "sdnotify", "channel", "statistics", "farewell", "launch", "cflags", "symbols", "snapshot"],
