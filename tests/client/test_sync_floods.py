@@ -75,9 +75,9 @@ async def test_a_server_that_floods_does_not_hold_up_the_next_call_beyond_its_ti
     def work(client: SyncClient) -> None:
         for _ in range(2):
             with pytest.raises(CallTimeout):
-                client.call(1, timeout=0.2)
+                client.call(1, timeout=1)
 
-    await use(await serve(nursery, floods), work)
+    await use(await serve(nursery, floods, floods), work)
 
 
 def large(size: int) -> Script:
