@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import old_record
@@ -105,7 +105,6 @@ def test_what_a_fuzzer_has_found_before_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_bytes_of_others_do_no_harm(name: str, data: st.DataObject) -> None:
     targets.TARGETS[name](data.draw(MADE[name] | st.binary(max_size=200)))
