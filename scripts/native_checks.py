@@ -34,6 +34,7 @@ CONNECTION = (
         "conn_part.c",
         "conn_read.c",
         "conn_request.c",
+        "conn_room.c",
         "conn_send.c",
         "conn_take.c",
     ),
@@ -44,6 +45,7 @@ ALSO = {
     "test_control": CHANNEL,
     "test_control_parse": CHANNEL,
     "test_control_start": CHANNEL,
+    "test_room": ("conn_room.c",),
     "test_sandbox": SANDBOX,
     "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION),
 }

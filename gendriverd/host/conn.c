@@ -26,6 +26,7 @@ conns_init(const struct start *start, const struct driver *driver, struct pool *
 	conns.epoll = epoll;
 	conns.ready_end = &conns.ready;
 	conns.starving_end = &conns.starving;
+	conns.waiting_end = &conns.waiting;
 	conns.read_size = READ_SIZE;
 	conns.slots = calloc(n, sizeof(*conns.slots));
 	conns.attention = calloc(n, sizeof(*conns.attention));

@@ -7,6 +7,7 @@
  * conn.c         the table, adoption, the end of a slot
  * conn_attend.c  what is due on each: nothing accepted is lost, nor a last word
  * conn_read.c    bytes to frames (loop only)
+ * conn_room.c    which large frames are read (loop only)
  * conn_take.c    frames to messages (loop only)
  * conn_request.c calls and casts to requests (loop only)
  * conn_answer.c  answers to frames (any thread)
@@ -83,9 +84,13 @@ struct conn {
 	uint64_t linger_until;
 	uint64_t frame_since;		/* ns: when the frame that is not whole yet began; 0: there is none */
 	bool clocked;			/* in the list of those that the clock is looked at for */
-	struct conn *next_ready, *next_kept, *next_starved, *next_clocked, *next_free;
+	struct conn *next_ready, *next_kept, *next_starved, *next_clocked, *next_waiting, *next_free;
 	unsigned char *stash;		/* bytes read and not yet taken: a frame's beginning, */
 	size_t stash_len, stash_room;	/* or frames that wait */
+	uint64_t charged;		/* bytes of conns.stashed that are c's */
+	bool has_room, waits, in_line;	/* for a large frame that is not whole; in_line: in the list of those that wait, or did */
+	uint64_t step_at;		/* ns: when a step began, with so much of that frame: while others wait; 0: no need */
+	size_t step_len;
 	struct etf_check check;		/* of a large frame, taken in turns */
 	bool checking;
 	uint64_t number;		/* the daemon's name for it */
@@ -148,9 +153,10 @@ extern struct conns {
 	_Atomic uint32_t used;		/* slots that were ever in use: the loop adds them, gd_note reads */
 	uint32_t open;			/* loop */
 	struct conn *free;		/* loop: slots that were in use */
-	uint64_t stashed;		/* loop: bytes of large stashes, for limits.frames_bytes */
+	uint64_t stashed;		/* loop: bytes that large frames hold or may yet, for limits.frames_bytes */
 	size_t read_size;		/* loop: bytes read at once: few where a frame's rest could not be kept */
-	struct conn *favoured;		/* loop: its frame may grow beyond that, so that one is finished */
+	uint32_t have_room;		/* loop: connections for whose frames some is set aside */
+	struct conn *waiting, **waiting_end;	/* loop: those that wait for it */
 	uint32_t spent;			/* loop: of this round (TURN_STEPS) */
 	uint64_t taken_at;		/* loop: ns, when the frames that are just taken were there */
 	bool stopping;			/* loop */
@@ -188,6 +194,8 @@ enum taken { TAKEN, AGAIN, STARVED, ENDED };
 #define ROUND_STEPS 1024	/* of all connections, then the loop looks after the rest: a millisecond at most */
 #define TURN_STEPS 256		/* frames of one connection: then others have their turn */
 
+#define ROOM_ALWAYS (64u * 1024)	/* bytes of an unfinished frame that are taken in however much others hold */
+
 /* conn_take.c, loop. Take the frames in data[0..len); *taken bytes are done with. */
 enum taken conn_take(struct conn *c, const unsigned char *data, size_t len, size_t *taken);
 
@@ -207,6 +215,17 @@ void conn_drop_stash(struct conn *c);
 uint64_t conn_frame_ends(const struct conn *c);
 /* Read and throw away; false once the peer has ended. */
 bool conn_discard(struct conn *c);
+
+/* conn_room.c, loop. May a frame of so many bytes come whole? false: c waits until others have left. */
+bool conn_room_ask(struct conn *c, size_t bytes);
+/* Others go ahead of c, if it waits. */
+void conn_room_pass(struct conn *c);
+/* c's frame is whole, or will never be. */
+void conn_room_leave(struct conn *c);
+/* c's stash_room is another one. */
+void conn_room_kept(struct conn *c);
+/* ns: when more of c's frame must have come, as others wait for room; 0: no need. */
+uint64_t conn_room_ends(struct conn *c, uint64_t now);
 
 /* conn_send.c; c->lock held. Send what waits; the requests whose replies have left go to
  * the pool (loop only), or into `freed` (any thread). */

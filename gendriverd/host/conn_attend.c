@@ -85,6 +85,7 @@ conn_close_with(struct conn *c, const char *goodbye)
 	c->reason = goodbye;
 	c->starved = false;
 	c->frame_since = 0;
+	conn_room_leave(c);
 	pthread_mutex_lock(&c->lock);
 	set_last(c);
 	pthread_mutex_unlock(&c->lock);

@@ -51,7 +51,8 @@ unread_ends(struct conn *c)
 	return since == 0 ? 0 : since + conns.start->limits.unsent_ms * MS;
 }
 
-/* When a frame must be whole that is not; 0: there is none. While we do not read, its time begins anew. */
+/* When a frame must be whole that is not, or more of it have come; 0: there is none. While we do not read, its time
+ * begins anew, but not what it has as others wait for its room. */
 static uint64_t
 frame_ends(struct conn *c, uint64_t now)
 {
@@ -59,7 +60,7 @@ frame_ends(struct conn *c, uint64_t now)
 		return 0;
 	if (c->starved || c->held)
 		c->frame_since = now;
-	return conn_frame_ends(c);
+	return sooner(conn_frame_ends(c), conn_room_ends(c, now));
 }
 
 /* Ended by the clock, if its time is up. When to look again; 0: no need. */

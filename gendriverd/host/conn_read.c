@@ -2,8 +2,8 @@
 /*
  * Bytes to frames. Reads go into one buffer of the loop's; only a frame's
  * beginning, or frames that must wait, are kept with the connection (its stash).
- * A large frame gets a buffer of its own, which its request takes over; it grows as the frame comes,
- * and all of them together have a bound: a frame for which there is no room is not read. Loop thread.
+ * A large frame gets a buffer of its own, which its request takes over; it grows as the frame comes.
+ * One for which there is no room is not read (conn_room.c). Loop thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,6 @@
 #include "conn.h"
 #include "frame.h"
 
-#define ALWAYS (64u * 1024)	/* bytes of an unfinished frame that are taken in however much others hold */
 #define FIRST_ROOM 4096u
 #define FRAME_RATE (64u * 1024)	/* bytes a second: slower ones are not waited for */
 #define READ_STEP 4096u		/* bytes, as dear as a frame */
@@ -28,23 +27,6 @@ frame_size(const unsigned char *data, size_t len)
 	return len < FRAME_HEAD ? FRAME_HEAD : FRAME_HEAD + (size_t)frame_length(data);
 }
 
-static uint64_t
-counted(size_t room)
-{
-	return room > ALWAYS ? room : 0;
-}
-
-/* The stash has so much room from now on. */
-static void
-set_room(struct conn *c, size_t room)
-{
-	conns.stashed += counted(room);
-	conns.stashed -= counted(c->stash_room);
-	conns.fed |= counted(room) < counted(c->stash_room);	/* others may go on */
-	conns.read_size = conns.stashed < conns.start->limits.frames_bytes ? READ_SIZE : ALWAYS;
-	c->stash_room = room;
-}
-
 static int
 make_room(struct conn *c, size_t room)
 {
@@ -53,7 +35,8 @@ make_room(struct conn *c, size_t room)
 	if (larger == NULL)
 		return -1;
 	c->stash = larger;
-	set_room(c, room);
+	c->stash_room = room;
+	conn_room_kept(c);
 	return 0;
 }
 
@@ -73,18 +56,6 @@ keep(struct conn *c, const unsigned char *data, size_t len)
 	return 0;
 }
 
-/* All frames that are not whole have as much room as they may. The first one that wants more gets it: so one
- * is always finished, and after it the next. */
-static bool
-must_wait(struct conn *c, size_t room)
-{
-	if (conns.stashed - counted(c->stash_room) + counted(room) <= conns.start->limits.frames_bytes)
-		return false;
-	if (conns.favoured == NULL)
-		conns.favoured = c;
-	return conns.favoured != c;
-}
-
 /* Room for more of a frame of `need` bytes: twice what has come of it, whatever it claims to be. */
 static enum taken
 grow(struct conn *c, size_t need)
@@ -93,7 +64,7 @@ grow(struct conn *c, size_t need)
 
 	if (room > need)
 		room = need;
-	if (room > ALWAYS && must_wait(c, room))
+	if (room > ROOM_ALWAYS && !conn_room_ask(c, need))
 		return STARVED;
 	return make_room(c, room) == 0 ? TAKEN : ENDED;
 }
@@ -103,10 +74,9 @@ conn_drop_stash(struct conn *c)
 {
 	free(c->stash);
 	c->stash = NULL;
-	c->stash_len = 0;
-	set_room(c, 0);
-	if (conns.favoured == c)
-		conns.favoured = NULL;
+	c->stash_len = c->stash_room = 0;
+	conn_room_leave(c);
+	conn_room_kept(c);
 }
 
 /* The bytes of a frame under validation move. */
@@ -198,6 +168,8 @@ read_stash(struct conn *c)
 		if ((n = receive(c, c->stash + c->stash_len, most - c->stash_len)) == 0)
 			return TAKEN;
 		c->stash_len += (size_t)n;
+		if (c->stash_len == need)
+			conn_room_leave(c);
 	}
 	return take_stash(c);
 }
@@ -246,8 +218,10 @@ conn_read(struct conn *c)
 {
 	enum taken code;
 
-	if ((c->held = too_much_unsent(c)))
+	if ((c->held = too_much_unsent(c))) {
+		conn_room_pass(c);	/* it could not make use of it */
 		return false;
+	}
 	code = c->stash_len > 0 ? read_stash(c) : read_shared(c);
 	if (c->stash_len > 0)
 		time_frame(c);

@@ -7,12 +7,13 @@ import contextlib
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 from conftest import Gate, HostFactory
 from gendriverd import etf
 from gendriverd.etf import Atom
-from host_process import HostProcess, Peer, call
+from host_process import DEADLINE, HostProcess, Peer, call
 
 OK = Atom("ok")
 ECHO, SIZE = 1, 2  # of examples/echo
@@ -117,7 +118,7 @@ def test_a_length_alone_makes_no_buffer(host: HostFactory) -> None:
 
 
 def test_unfinished_frames_of_all_connections_are_bounded_and_each_is_finished(host: HostFactory) -> None:
-    process = host("echo", frame=4 * MIB, frames_bytes=8 * MIB, threads=2)
+    process = host("echo", frame=4 * MIB, frame_ms=300_000, frames_bytes=8 * MIB, threads=2)
     data = etf.frame(call(1, SIZE, b"x" * (4 * MIB - 100)))
     peers = [process.connect() for _ in range(16)]
     rest = [push(peer, data[:-1]) for peer in peers]
@@ -144,16 +145,40 @@ def test_unfinished_frames_of_all_connections_are_bounded_and_each_is_finished(h
     assert answers == dict.fromkeys(range(16), (Atom("reply"), 1, (OK, 4 * MIB - 100)))
 
 
-def test_who_holds_what_others_wait_for_has_but_its_time(host: HostFactory) -> None:
-    process = host("echo", frame=MIB, frames_bytes=MIB, frame_ms=300)
+def test_who_waits_for_room_gets_it_when_another_leaves(host: HostFactory) -> None:
+    process = host("echo", frame=MIB, frames_bytes=MIB, frame_ms=300_000)
     data = etf.frame(call(1, SIZE, b"x" * (MIB - 100)))
-    holders = [process.connect() for _ in range(2)]
-    for holder in holders:
-        assert push(holder, data[:900_000]) == b""
-    waiting = process.connect()
+    holder, waiting = process.connect(), process.connect()
+    assert push(holder, data[:900_000]) == b""
     rest = push(waiting, data)
     assert rest
-    holders[0].sock.shutdown(socket.SHUT_RDWR)
-    holders[1].sock.shutdown(socket.SHUT_RDWR)
+    holder.sock.shutdown(socket.SHUT_RDWR)
     waiting.sock.sendall(rest)
     assert waiting.receive() == (Atom("reply"), 1, (OK, MIB - 100))
+
+
+def test_whose_frame_stalls_while_others_wait_for_its_room_ends(host: HostFactory) -> None:
+    """Four hold all room for frames and send a byte now and then: alone they would have four minutes."""
+    process = host("echo", frames_bytes=32 * MIB, frame_ms=1000)
+    data = etf.frame(call(1, SIZE, b"x" * (16 * MIB - 100)))
+    holders = [process.connect() for _ in range(4)]
+    for holder in holders:
+        holder.sock.setblocking(False)
+    sent = [holder.sock.send(data[: 3 * MIB]) for holder in holders]
+    asker = process.connect()
+    asker.sock.setblocking(False)
+    rest = etf.frame(call(1, SIZE, b"y" * 200_000))
+    end = time.monotonic() + DEADLINE
+    while not asker.has_more():
+        assert time.monotonic() < end
+        with contextlib.suppress(BlockingIOError):
+            rest = rest[asker.sock.send(rest) :]
+        for number, holder in enumerate(holders):
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                sent[number] += holder.sock.send(data[sent[number] : sent[number] + 1])
+        process.tell(Atom("ping"), 1)
+        process.hear("pong")
+    asker.sock.settimeout(30)
+    assert asker.receive() == (Atom("reply"), 1, (OK, 200_000))
+    ended = [process.hear("closed") for _ in range(2)]
+    assert [message[2] for message in ended] == ["slow_frame"] * 2
