@@ -47,6 +47,7 @@ ALSO = {
     "test_control_start": CHANNEL,
     "test_room": ("conn_room.c",),
     "test_sandbox": SANDBOX,
+    "test_take": ("conn_take.c",),
     "fuzz_stream": (*CHANNEL, "settings.c", *CONNECTION),
 }
 # In a program that includes faults.h these fail when it says so.

@@ -180,8 +180,7 @@ conn_free(struct conn *c)
 	c->casts = 0;
 	c->astray = 0;
 	pthread_mutex_unlock(&c->lock);
-	if (c->checking)
-		etf_check_end(&c->check);
+	conn_check_anew(c);
 	conn_drop_stash(c);
 	free(c->peer);
 	free(c->allowed);
@@ -189,7 +188,7 @@ conn_free(struct conn *c)
 	c->allowed = NULL;
 	c->frame_since = 0;
 	c->state = CONN_FREE;
-	c->readable = c->ending = c->hup = c->eof = c->starved = c->held = c->checking = false;
+	c->readable = c->ending = c->hup = c->eof = c->starved = c->held = false;
 	c->calls_read = c->casts_read = c->bytes_in = 0;
 	give_slot_back(c);
 	conns.open--;

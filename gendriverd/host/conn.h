@@ -92,7 +92,7 @@ struct conn {
 	uint64_t step_at;		/* ns: when a step began, with so much of that frame: while others wait; 0: no need */
 	size_t step_len;
 	struct etf_check check;		/* of a large frame, taken in turns */
-	bool checking;
+	bool checking, valid;		/* under way; its verdict, of a frame that waits */
 	uint64_t number;		/* the daemon's name for it */
 	char *peer;			/* for the log */
 	struct allowed *allowed;	/* the commands it may ask for; NULL: all */
@@ -206,6 +206,9 @@ enum taken conn_take_call(struct conn *c, const unsigned char *frame, size_t len
     struct queue *batch);
 enum taken conn_take_cast(struct conn *c, const unsigned char *frame, size_t len, const struct envelope *e,
     struct queue *batch);
+
+/* The bytes of a frame under validation move, or go. */
+void conn_check_anew(struct conn *c);
 
 /* conn_read.c, loop. Read and take in what is there, once; true: c has more. */
 bool conn_read(struct conn *c);

@@ -79,15 +79,6 @@ conn_drop_stash(struct conn *c)
 	conn_room_kept(c);
 }
 
-/* The bytes of a frame under validation move. */
-static void
-begin_check_anew(struct conn *c)
-{
-	if (c->checking)
-		etf_check_end(&c->check);
-	c->checking = false;
-}
-
 static enum taken
 take_stash(struct conn *c)
 {
@@ -99,7 +90,7 @@ take_stash(struct conn *c)
 		return code;
 	}
 	if (taken > 0)
-		begin_check_anew(c);
+		conn_check_anew(c);
 	if (keep(c, c->stash + taken, c->stash_len - taken) != 0)
 		code = ENDED;
 	return code;
@@ -187,7 +178,7 @@ read_shared(struct conn *c)
 	code = conn_take(c, shared, (size_t)n, &taken);
 	if (code == ENDED || taken == (size_t)n)
 		return code;
-	begin_check_anew(c);
+	conn_check_anew(c);
 	return keep(c, shared + taken, (size_t)n - taken) == 0 ? code : ENDED;
 }
 

@@ -164,9 +164,17 @@ take_message(struct conn *c, const unsigned char *frame, size_t len, struct queu
 	return TAKEN;
 }
 
-/* frame: without its length. */
+void
+conn_check_anew(struct conn *c)
+{
+	if (c->checking)
+		etf_check_end(&c->check);
+	c->checking = c->valid = false;
+}
+
+/* Is the frame valid? TAKEN: yes; AGAIN, ENDED. */
 static enum taken
-take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
+check_frame(struct conn *c, const unsigned char *frame, size_t len)
 {
 	int code;
 
@@ -177,15 +185,23 @@ take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue 
 		conns.spent += TURN_STEPS;
 		return AGAIN;
 	}
-	if (code == 0)
+	c->valid = code == 0;
+	if (c->valid)
+		return TAKEN;
+	conn_close_with(c, etf_reason(code));
+	return ENDED;
+}
+
+/* frame: without its length. That of a cast that must wait is not validated again. */
+static enum taken
+take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue *batch)
+{
+	enum taken code = c->valid ? TAKEN : check_frame(c, frame, len);
+
+	if (code == TAKEN)
 		code = take_message(c, frame, len, batch);
-	else {
-		conn_close_with(c, etf_reason(code));
-		code = ENDED;
-	}
-	/* A cast that must wait is looked at again from the start. */
-	etf_check_end(&c->check);
-	c->checking = false;
+	if (code == TAKEN || code == ENDED)
+		conn_check_anew(c);
 	return code;
 }
 
