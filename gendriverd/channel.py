@@ -10,7 +10,7 @@ import array
 import contextlib
 import errno
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -18,7 +18,7 @@ from gendriverd import etf, passing
 from gendriverd.errors import BadMessage, HostGone
 from gendriverd.etf import Atom, EtfError, Term
 from gendriverd.farewell import drop
-from gendriverd.messages import Message, parse
+from gendriverd.messages import LOG_HEAD, LogLine, Message, parse
 
 MESSAGE_MAX = 64 * 1024
 LIMITS = etf.Limits(depth=8, terms=4096, bignum=9)
@@ -66,24 +66,38 @@ class Channel:
         commands = Atom("all") if allowed is None else list[Term](allowed)
         await self.send(Atom("conn"), conn, peer.encode("utf-8", "backslashreplace"), welcome, commands, passed=client)
 
-    async def receive(self) -> Message:
-        """The next message. Raises HostGone at the end, BadMessage for anything that is none."""
-        return parse((await self.receive_term())[0])
+    async def receive(self, logs: Callable[[], bool] = lambda: True) -> Message | None:
+        """The next message. Raises HostGone at the end, BadMessage for anything that is none. `logs` says whether a log
+        line is wanted just now: one that is not is None, and costs no more than to receive it.
+        """
+        data, _, flags = await self._receive(0)
+        _check_whole(data, flags)
+        is_log = data.startswith(LOG_HEAD)
+        if is_log and not logs():
+            return None
+        message = parse(_decoded(data))
+        if isinstance(message, LogLine) and not is_log:
+            raise BadMessage("a log line that does not begin as one")
+        return message
 
     async def receive_term(self, descriptors: int = 0) -> tuple[Term, list[int]]:
         """The same, not looked at, with at most so many descriptors, which are the caller's then."""
-        try:
-            data, fds, flags = await self._receive(descriptors)
-        except (OSError, trio.ClosedResourceError) as error:
-            raise HostGone(_why(error)) from error
+        data, fds, flags = await self._receive(descriptors)
         with contextlib.ExitStack() as undo:
             for fd in fds:
                 undo.callback(drop, fd)
-            term = _decoded(data, flags)
+            _check_whole(data, flags)
+            term = _decoded(data)
             undo.pop_all()
         return term, fds
 
     async def _receive(self, descriptors: int) -> tuple[bytes, list[int], int]:
+        try:
+            return await self._receive_packet(descriptors)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise HostGone(_why(error)) from error
+
+    async def _receive_packet(self, descriptors: int) -> tuple[bytes, list[int], int]:
         """A host that left without having read all of ours is said to have reset the channel, once and before what it
         had sent: that is still there.
         """
@@ -99,13 +113,16 @@ class Channel:
         return data, list(fds), flags
 
 
-def _decoded(data: bytes, flags: int) -> Term:
+def _check_whole(data: bytes, flags: int) -> None:
     if flags & socket.MSG_CTRUNC:
         raise BadMessage("a message with a descriptor too many")  # the kernel has closed it: there was no room for it
     if flags & socket.MSG_TRUNC:
         raise BadMessage(f"a message of more than {MESSAGE_MAX} bytes")
     if not data:
         raise HostGone("end of file")
+
+
+def _decoded(data: bytes) -> Term:
     try:
         return etf.decode(data, LIMITS)
     except EtfError as error:

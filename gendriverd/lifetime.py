@@ -201,8 +201,11 @@ class Lifetime:
     async def _read_channel(self) -> None:
         try:
             while True:
-                if not self._hear(await self.host.channel.receive()):
+                message = await self.host.channel.receive(self._may_log)
+                if message is None:
                     await trio.sleep(0.001)  # slows a host down that floods; its log never blocks it
+                else:
+                    self._hear(message)
         except HostGone:
             self._channel_ended.set()
             await trio.sleep(LAST_WORDS)
@@ -212,8 +215,7 @@ class Lifetime:
             self._kill(f"said what is no message: {error}")
             self._channel_ended.set()
 
-    def _hear(self, message: Message) -> bool:
-        """False: a log line over the budget."""
+    def _hear(self, message: Message) -> None:
         match message:
             case Ready() | Refuse():
                 self._hear_settled(message)
@@ -225,12 +227,11 @@ class Lifetime:
             case Closed():
                 self._connections.closed(message)
             case LogLine():
-                return self._hear_log(message)
+                self._hear_log(message)
             case Drained():
                 self._hear_drained()
             case Pong(number):
                 self._hear_pong(number)
-        return True
 
     def _hear_drained(self) -> None:
         if not self._told_to_stop or self._drained.is_set():
@@ -256,14 +257,13 @@ class Lifetime:
         self.mapped = modules(self.host.maps)
         self._on_ready()
 
-    def _hear_log(self, line: LogLine) -> bool:
-        if not self._may_log(sum(len(key) + len(str(value)) for key, value in line.values.items())):
-            return False
+    def _hear_log(self, line: LogLine) -> None:
+        """The line itself is paid for: it was allowed before it was decoded."""
+        self._budget.spend(sum(len(key) + len(str(value)) for key, value in line.values.items()))
         values = {f"driver_{key}" if key in RESERVED else key: value for key, value in line.values.items()}
         event = line.event if re.fullmatch(r"[a-z0-9_]{1,64}", line.event) else "host_log"
         self._log.log(LEVELS[line.level], event, source="host", **values)
         self.lines.append({"event": event, "level": line.level, **_shortened(values)})
-        return True
 
     async def _read_output(self) -> None:
         held = b""
@@ -288,7 +288,7 @@ class Lifetime:
             self._log.info("driver_output", line=line[:LINE_MAX])
             self.lines.append({"event": "driver_output", "line": line[:LINE_MAX].decode("utf-8", "backslashreplace")})
 
-    def _may_log(self, size: int) -> bool:
+    def _may_log(self, size: int = 0) -> bool:
         if not self._budget.allows(trio.current_time(), size=size):
             return False
         self._log_dropped()

@@ -216,8 +216,13 @@ class LineBudget:
         if self._tokens < 1:
             self._dropped += lines
             return False
-        self._tokens -= lines + size // LINE_UNIT
+        self._tokens -= lines
+        self.spend(size)
         return True
+
+    def spend(self, size: int) -> None:
+        """The line that was allowed has so many characters."""
+        self._tokens -= size // LINE_UNIT
 
     def drop(self, lines: int) -> None:
         """Count lines that were never asked about."""

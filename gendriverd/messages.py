@@ -13,7 +13,10 @@ from gendriverd.errors import BadMessage
 from gendriverd.etf import Atom, Term
 
 LOG_KEYS_MAX = 16
+LOG_BYTES_MAX = 8 * 1024  # all values of a line together; a host's own have less than 2 KiB
+LOG_HEAD = b"\x83h\x04w\x03log"  # how each line begins: it is known before it is decoded
 NAMES_MAX = 256  # atoms of a welcome, commands of a driver
+NAME_BYTES = 4 * 255
 NAMES_BYTES = 48 * 1024  # all of them: they travel on, in a welcome
 REFUSALS = frozenset({"no_descriptor", "too_many", "stopping"})
 LEVELS = frozenset({"debug", "info", "warning", "error"})
@@ -81,8 +84,8 @@ def _ready(about: Term) -> Message:
         raise BadMessage(f"ready: commands and atoms are a map and a list of at most {NAMES_MAX}")
     ready = Ready(
         abi=_integer(values.get("abi", 0), 0, 2**31),
-        commands={_text(name, 255): _integer(number, 0, 2**30 - 1) for name, number in commands.items()},
-        atoms=[_text(atom, 255) for atom in atoms],
+        commands={_text(name, NAME_BYTES): _integer(number, 0, 2**30 - 1) for name, number in commands.items()},
+        atoms=[_text(atom, NAME_BYTES) for atom in atoms],
         source=_text(values.get("source", b""), 256),
     )
     if sum(len(name.encode("utf-8", "backslashreplace")) for name in (*ready.commands, *ready.atoms)) > NAMES_BYTES:
@@ -108,7 +111,10 @@ def _closed(conn: Term, reason: Term, counts: Term) -> Message:
 
 
 def _log(level: Term, event: Term, values: Term) -> Message:
-    pairs = {key: value if _is_integer(value) else _text(value, 8192) for key, value in _map(values).items()}
+    said = _map(values)
+    if sum(len(value) for value in said.values() if isinstance(value, bytes | Atom)) > LOG_BYTES_MAX:
+        raise BadMessage(f"log: values of more than {LOG_BYTES_MAX} bytes")
+    pairs = {key: value if _is_integer(value) else _text(value, LOG_BYTES_MAX) for key, value in said.items()}
     return LogLine(_atom(level, LEVELS), _text(event, 64), pairs)
 
 
@@ -153,15 +159,12 @@ def _integer(term: Term, least: int, most: int) -> int:
 
 
 def _text(term: Term, most: int) -> str:
-    if isinstance(term, Atom):
-        text = str(term)
-    elif isinstance(term, bytes):
-        text = term.decode("utf-8", "backslashreplace")
-    else:
+    """Of at most so many bytes, or characters of an atom: spelling out what is no UTF-8 is dear."""
+    if not isinstance(term, bytes | Atom):
         raise BadMessage("not a binary or atom")
-    if len(text) > 4 * most:
-        raise BadMessage(f"a text of {len(text)} characters; {most} is the most")
-    return text
+    if len(term) > most:
+        raise BadMessage(f"a text of {len(term)} bytes; {most} is the most")
+    return str(term) if isinstance(term, Atom) else term.decode("utf-8", "backslashreplace")
 
 
 def _atom(term: Term, known: frozenset[str] | None = None) -> str:

@@ -4,8 +4,8 @@
 It uses a codec that is not the daemon's. Calls are answered {ok, Params}; command 99 kills it by SIGSEGV. Behaviours:
 refuse, silent, crash, garbage, huge, descriptor, unknown_conn, deaf, mute (adopts nothing), too_many, no_descriptor,
 die_once (generation 1 dies on its first connection), close_channel, leave_child, print, log, flood, flood_long,
-die_long, pongs, drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block), leave_it_lingering,
-die_lingering (a close waits for bytes).
+die_long, log_of_too_much, pongs, drained, refuse_and_stay, make_it_wait (refuses a socket that it has set to block),
+leave_it_lingering, die_lingering (a close waits for bytes).
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def talk(behave: str) -> None:
             say(atom("log"), atom("info"), binary("driver_log"), {atom("n"): number})
     elif behave in {"flood_long", "die_long"}:
         for number in range(2000 if behave == "flood_long" else 20):
-            values = {binary(f"k{each}"): binary("\x01" * 4000) for each in range(15)}
+            values = {binary(f"k{each}"): binary("\x01" * 500) for each in range(15)}
             say(atom("log"), atom("info"), binary("driver_log"), {atom("n"): number, **values})
         if behave == "die_long":
             os._exit(3)
@@ -171,6 +171,9 @@ def talk(behave: str) -> None:
             say(atom("pong"), number)
     elif behave == "drained":
         say(atom("drained"))
+    elif behave == "log_of_too_much":
+        values = {binary(f"k{each}"): binary("\x01" * 4000) for each in range(15)}
+        say(atom("log"), atom("info"), binary("driver_log"), values)
 
 
 def main() -> None:

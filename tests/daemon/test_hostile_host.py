@@ -70,6 +70,7 @@ def events(running: RunningDaemon, name: str, instance: str = "x") -> list[Event
         ("close_channel", "closed its control channel"),
         ("pongs", "pong, which nobody asked for"),
         ("drained", "drained, which nobody asked for"),
+        ("log_of_too_much", "values of more than 8192 bytes"),
     ],
 )
 def test_a_host_that_breaks_the_rules_is_killed_and_counted_as_crashed(

@@ -59,7 +59,10 @@ def test_each_word_of_the_control_channel_is_understood(said: object, meant: obj
         (A("closed"), 1, b"eof", {}),
         (A("log"), A("shout"), b"x", {}),
         (A("log"), A("info"), b"x", {A(f"k{n}"): 1 for n in range(17)}),
-        (A("log"), A("info"), b"x", {A("k"): b"x" * 40_000}),
+        (A("log"), A("info"), b"x", {A("k"): b"x" * 8193}),
+        (A("log"), A("info"), b"x", {A(f"k{n}"): b"x" * 600 for n in range(15)}),
+        (A("log"), A("info"), b"x" * 65, {}),
+        (A("log"), A("info"), b"x", {b"k" * 65: 1}),
         (A("ready"), {A("commands"): {b"c": 2**30}}),
         (A("ready"), {A("commands"): {b"%d" % n: n for n in range(257)}}),
         (A("ready"), {A("atoms"): [b"x" * 250] * 256}),
@@ -69,6 +72,28 @@ def test_each_word_of_the_control_channel_is_understood(said: object, meant: obj
 )
 def test_anything_else_is_no_message(said: object) -> None:
     with pytest.raises(BadMessage):
+        parse(said)
+
+
+class Undecodable(bytes):
+    """Nobody may spell it out."""
+
+    def decode(self, *_: object) -> str:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        (A("refuse"), Undecodable(4097)),
+        (A("log"), A("info"), Undecodable(65), {}),
+        (A("log"), A("info"), b"x", {A("k"): Undecodable(8193)}),
+        (A("log"), A("info"), b"x", {A(f"k{n}"): Undecodable(600) for n in range(14)}),
+        (A("ready"), {A("commands"): {Undecodable(1021): 1}}),
+    ],
+)
+def test_a_text_that_is_too_long_is_refused_before_it_is_decoded(said: object) -> None:
+    with pytest.raises(BadMessage, match="bytes"):
         parse(said)
 
 
