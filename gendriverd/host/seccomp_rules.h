@@ -6,13 +6,17 @@
  * `default` leaves out what no driver of a service needs and what most escapes have begun with. `strict` lists what the
  * host and a library that computes need: files within Landlock's bounds, memory, threads, the connections that are
  * there; no new socket, no new process, no signal to another. Calls that change a file's mode, owner, times or
- * attributes are not among them: Landlock does not hold these, nor those that read attributes by a path.
+ * attributes are not among them: Landlock does not hold these, nor those that read attributes by a path. Of ioctl,
+ * fcntl and setsockopt it lists the commands: each file system and kind of socket has its own, and more every year.
  */
 #ifndef HOST_SECCOMP_RULES_H
 #define HOST_SECCOMP_RULES_H
 
 #include <fcntl.h>
 #include <linux/prctl.h>
+#include <linux/random.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdint.h>
 #include <sys/ioctl.h>
@@ -43,7 +47,10 @@ struct rule {
 
 #define CLEAR_ONLY (O_TRUNC | O_ACCMODE)
 #define KIND 0xf	/* of a socket, without its flags */
-#define IOCTLS(letter) ARG(ioctl, 1, IS, 0xff00, (letter) << 8)
+#define IOCTL(command) EXACTLY(ioctl, 1, command)
+#define FCNTL(command) EXACTLY(fcntl, 1, command)
+#define OPTION(name) EXACTLY(setsockopt, 2, name)
+#define LEVELS 7u	/* of SOL_SOCKET and IPPROTO_TCP, and others that are none */
 
 /* Their arguments lie in memory, where a filter cannot look; libraries go on with the older call. */
 static const struct rule missing_calls[] = {
@@ -90,16 +97,12 @@ static const struct rule default_denied[] = {
 };
 
 static const struct rule strict_denied[] = {
-	/* Its daemon, which has them too, would wait in close. */
-	EXACTLY(setsockopt, 2, SO_LINGER),
+	/* Options of others than sockets and TCP. */
+	ARG(setsockopt, 1, IS_NOT, ~LEVELS, 0), EXACTLY(setsockopt, 1, IPPROTO_IP),
 	EXACTLY(setsockopt, 2, 83),	/* SO_PASSRIGHTS */
 	/* A socket that was closed would connect anew by this. */
 	WITH(sendmsg, 2, MSG_FASTOPEN), WITH(sendmmsg, 3, MSG_FASTOPEN), WITH(sendto, 3, MSG_FASTOPEN),
 	ARG(sendto, 4, NOT_NULL, 0, 0),
-	/* Owners of a descriptor get signals from the kernel; leases hold up whoever opens the file. */
-	EXACTLY(fcntl, 1, F_SETOWN), EXACTLY(fcntl, 1, F_SETOWN_EX), EXACTLY(fcntl, 1, F_SETSIG),
-	EXACTLY(fcntl, 1, F_SETLEASE), EXACTLY(fcntl, 1, F_NOTIFY),
-	EXACTLY(ioctl, 1, TIOCSTI), EXACTLY(ioctl, 1, TIOCLINUX), EXACTLY(ioctl, 1, FIOSETOWN), EXACTLY(ioctl, 1, SIOCSPGRP),
 	/* Before its third release Landlock let whoever may read a file clear it. */
 #ifdef __NR_open
 	ARG(open, 1, IS, CLEAR_ONLY, O_TRUNC),
@@ -110,8 +113,6 @@ static const struct rule strict_denied[] = {
 	WITH(open, 1, O_ACCMODE),
 #endif
 	WITH(openat, 2, O_ACCMODE),
-	/* Flags and attributes of files, for which reading is enough: of all file systems, XFS's, btrfs's and f2fs's. */
-	IOCTLS('f'), IOCTLS('X'), IOCTLS(0x94), IOCTLS(0xf5),
 	/* By name they reach other programs' sockets; of unix sockets the kernel makes both the same. */
 	ARG(socketpair, 1, IS, KIND, SOCK_DGRAM), ARG(socketpair, 1, IS, KIND, SOCK_RAW),
 };
@@ -123,7 +124,7 @@ static const struct rule strict_limited[] = {
 
 static const struct rule strict_allowed[] = {
 	CALL(sendmsg), CALL(sendmmsg), CALL(sendto), CALL(recvmsg), CALL(recvmmsg), CALL(recvfrom), CALL(shutdown),
-	CALL(getsockopt), CALL(setsockopt), CALL(getsockname), CALL(getpeername), EXACTLY(socketpair, 0, AF_UNIX),
+	CALL(getsockopt), CALL(getsockname), CALL(getpeername), EXACTLY(socketpair, 0, AF_UNIX),
 	CALL(futex), CALL(set_robust_list), CALL(get_robust_list), CALL(rseq), CALL(membarrier), CALL(set_tid_address),
 	{ .call = 449 },	/* futex_waitv */
 	CALL(epoll_create1), CALL(epoll_ctl), CALL(epoll_pwait), { .call = 441 },	/* epoll_pwait2 */
@@ -131,10 +132,10 @@ static const struct rule strict_allowed[] = {
 	CALL(ppoll), CALL(pselect6),
 	CALL(read), CALL(write), CALL(readv), CALL(writev), CALL(pread64), CALL(pwrite64), CALL(preadv), CALL(pwritev),
 	CALL(preadv2), CALL(pwritev2), CALL(close), { .call = 436 },	/* close_range */
-	CALL(fstat), CALL(newfstatat), CALL(statx), CALL(lseek), CALL(fcntl), CALL(flock), CALL(fsync), CALL(fdatasync),
+	CALL(fstat), CALL(newfstatat), CALL(statx), CALL(lseek), CALL(flock), CALL(fsync), CALL(fdatasync),
 	CALL(sync_file_range), CALL(ftruncate), CALL(fallocate), CALL(fadvise64), CALL(getdents64), CALL(dup), CALL(dup3),
 	CALL(pipe2), CALL(splice), CALL(tee), CALL(vmsplice), CALL(sendfile), CALL(copy_file_range), CALL(statfs),
-	CALL(fstatfs), CALL(ioctl), CALL(getcwd), CALL(chdir), CALL(fchdir), CALL(umask),
+	CALL(fstatfs), CALL(getcwd), CALL(chdir), CALL(fchdir), CALL(umask),
 	CALL(openat), CALL(faccessat), { .call = 439 },	/* faccessat2 */
 	CALL(readlinkat), CALL(mkdirat), CALL(unlinkat), CALL(linkat), CALL(symlinkat), CALL(renameat2),
 	CALL(fgetxattr),
@@ -169,6 +170,19 @@ static const struct rule strict_allowed[] = {
 	EXACTLY(prctl, 0, 0x53564d41),	/* PR_SET_VMA: names of memory, of allocators */
 	WITH(clone, 0, CLONE_THREAD),
 	CALL(wait4), CALL(waitid), CALL(exit), CALL(exit_group),
+	/* What libraries ask of any descriptor, and isatty. */
+	IOCTL(FIONREAD), IOCTL(FIONBIO), IOCTL(FIOCLEX), IOCTL(FIONCLEX), IOCTL(TCGETS), IOCTL(0x802c542a) /* TCGETS2 */,
+	IOCTL(TIOCGWINSZ), IOCTL(TIOCOUTQ), IOCTL(SIOCATMARK), IOCTL(RNDGETENTCNT),
+	/* No owner, who gets signals from the kernel; no lease, which holds up whoever opens the file. */
+	FCNTL(F_DUPFD), FCNTL(F_DUPFD_CLOEXEC), FCNTL(F_GETFD), FCNTL(F_SETFD), FCNTL(F_GETFL), FCNTL(F_SETFL),
+	FCNTL(F_GETLK), FCNTL(F_SETLK), FCNTL(F_SETLKW), FCNTL(F_OFD_GETLK), FCNTL(F_OFD_SETLK), FCNTL(F_OFD_SETLKW),
+	FCNTL(F_GETPIPE_SZ), FCNTL(F_SETPIPE_SZ), FCNTL(F_ADD_SEALS), FCNTL(F_GET_SEALS), FCNTL(F_GETOWN),
+	FCNTL(1027),	/* F_DUPFD_QUERY */
+	/* Not SO_LINGER: the daemon, which has the sockets too, would wait in close. No filters, no TLS of the kernel's. */
+	OPTION(SO_SNDBUF), OPTION(SO_RCVBUF), OPTION(SO_KEEPALIVE), OPTION(SO_PASSCRED), OPTION(SO_RCVLOWAT),
+	OPTION(SO_RCVTIMEO), OPTION(SO_SNDTIMEO),
+	OPTION(TCP_NODELAY), OPTION(TCP_CORK), OPTION(TCP_KEEPIDLE), OPTION(TCP_KEEPINTVL), OPTION(TCP_KEEPCNT),
+	OPTION(TCP_QUICKACK),
 };
 
 #endif

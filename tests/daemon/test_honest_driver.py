@@ -16,7 +16,7 @@ from test_daemon import driver_path
 
 Daemon = Callable[..., RunningDaemon]
 OK = Atom("ok")
-COMPUTES = ["threads", "openmp", "beside", "places", "clocks", "map_listed", "descriptors"]
+COMPUTES = ["threads", "openmp", "beside", "places", "clocks", "map_listed", "descriptors", "options"]
 ALL = {"strict": COMPUTES, "default": [*COMPUTES, "programs", "names", "temporary"]}
 
 pytestmark = pytest.mark.skipif("GENDRIVERD_SANITIZER" in os.environ, reason="sanitizers need what strict refuses")

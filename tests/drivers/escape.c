@@ -10,11 +10,13 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/fs.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,6 +122,12 @@ change_at(const char *what, int fd)
 	tried(label, ioctl(fd, FS_IOC_SETFLAGS, &flags));
 	snprintf(label, sizeof(label), "%s-attributes", what);
 	tried(label, ioctl(fd, FS_IOC_FSSETXATTR, &(struct fsxattr){ .fsx_xflags = FS_XFLAG_NOATIME }));
+	snprintf(label, sizeof(label), "%s-version", what);
+	tried(label, ioctl(fd, FS_IOC_SETVERSION, &(int){ 4711 }));
+	snprintf(label, sizeof(label), "%s-fat", what);
+	tried(label, ioctl(fd, _IOW('r', 0x11, uint32_t), &(uint32_t){ 4 }));
+	snprintf(label, sizeof(label), "%s-hint", what);
+	tried(label, fcntl(fd, F_SET_RW_HINT, &(uint64_t){ RWH_WRITE_LIFE_SHORT }));
 	close(fd);
 }
 
@@ -260,6 +268,9 @@ signal_by_the_kernel(void)
 		tried("setown", ioctl(ends[i], FIOSETOWN, &daemon));
 		tried("spgrp", ioctl(ends[i], SIOCSPGRP, &daemon));
 		tried("tty", ioctl(ends[i], TIOCSPGRP, &daemon));
+		tried("filter", setsockopt(ends[i], SOL_SOCKET, SO_ATTACH_FILTER, &(struct sock_fprog){
+		    1, &(struct sock_filter){ 0x06 /* ret */, 0, 0, 0 } }, sizeof(struct sock_fprog)));
+		tried("linger", setsockopt(ends[i], SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 30 }, sizeof(struct linger)));
 		close(ends[i]);
 	}
 	if (getsockopt(3, SOL_SOCKET, 77 /* SO_PEERPIDFD */, &pidfd, &len) == 0)

@@ -5,6 +5,7 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <netdb.h>
@@ -17,6 +18,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -155,6 +157,26 @@ descriptors(void)
 	return fine && sem_init(&semaphore, 0, 1) == 0 && sem_wait(&semaphore) == 0;
 }
 
+static bool
+options(void)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	struct timeval second = { 1, 0 };
+	int pair[2], pipes[2], memory = memfd_create("x", MFD_ALLOW_SEALING), waiting = -1, on = 1, room = 65536;
+	bool fine = socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && pipe2(pipes, O_NONBLOCK) == 0
+	    && setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)) == 0
+	    && setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) == 0
+	    && setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &second, sizeof(second)) == 0
+	    && ioctl(pair[0], FIONREAD, &waiting) == 0 && waiting == 0 && ioctl(pair[0], FIONBIO, &on) == 0
+	    && ioctl(pair[0], FIOCLEX) == 0 && (fcntl(pair[0], F_GETFD) & FD_CLOEXEC) != 0
+	    && (fcntl(pair[0], F_GETFL) & O_NONBLOCK) != 0 && fcntl(pair[0], F_DUPFD_CLOEXEC, 0) >= 0
+	    && fcntl(pipes[0], F_GETPIPE_SZ) > 0 && fcntl(memory, F_SETLKW, &lock) == 0
+	    && fcntl(memory, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_WRLCK && fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK) == 0
+	    && fcntl(memory, F_GET_SEALS) == F_SEAL_SHRINK;
+
+	return fine && isatty(pair[0]) == 0 && errno == ENOTTY;
+}
+
 /* --- of `default` alone ------------------------------------------------ */
 
 static bool
@@ -192,11 +214,11 @@ temporary(void)
 }
 
 static bool (*const things[])(void) = {
-	threads, openmp, beside, places, clocks, map_listed, descriptors, programs, names, temporary,
+	threads, openmp, beside, places, clocks, map_listed, descriptors, options, programs, names, temporary,
 };
 static const gd_command commands[] = {
 	{ "threads", 0 }, { "openmp", 1 }, { "beside", 2 }, { "places", 3 }, { "clocks", 4 }, { "map_listed", 5 },
-	{ "descriptors", 6 }, { "programs", 7 }, { "names", 8 }, { "temporary", 9 }, { NULL, 0 },
+	{ "descriptors", 6 }, { "options", 7 }, { "programs", 8 }, { "names", 9 }, { "temporary", 10 }, { NULL, 0 },
 };
 
 static void
