@@ -185,8 +185,7 @@ check_frame(struct conn *c, const unsigned char *frame, size_t len)
 		conns.spent += TURN_STEPS;
 		return AGAIN;
 	}
-	c->valid = code == 0;
-	if (c->valid)
+	if (code == 0)
 		return TAKEN;
 	conn_close_with(c, etf_reason(code));
 	return ENDED;
@@ -200,7 +199,9 @@ take_frame(struct conn *c, const unsigned char *frame, size_t len, struct queue 
 
 	if (code == TAKEN)
 		code = take_message(c, frame, len, batch);
-	if (code == TAKEN || code == ENDED)
+	if (code == STARVED)
+		c->valid = true;
+	else if (code != AGAIN)
 		conn_check_anew(c);
 	return code;
 }

@@ -1,17 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* The id table of ids.h. */
 #include <stdlib.h>
+#include <sys/random.h>
 
 #include "ids.h"
 #include "request.h"
 
 #define FIRST_ROOM 32
+#define MULTIPLIER 0x9E3779B1u
+
+static uint32_t seed;
+
+void
+ids_seed(void)
+{
+	uint32_t drawn;
+
+	if (getrandom(&drawn, sizeof(drawn), GRND_NONBLOCK) == sizeof(drawn))
+		seed = drawn;
+}
 
 static size_t
 home(const struct ids *s, uint32_t id)
 {
-	/* Knuth's multiplicative hash: the product's high bits. */
-	return ((uint64_t)(id * 0x9E3779B1u) * s->room) >> 32;
+	/* Knuth's multiplicative hash: the product's high bits. Ids that follow each other still do so with the seed. */
+	return ((uint64_t)((id ^ seed) * MULTIPLIER) * s->room) >> 32;
 }
 
 static size_t

@@ -17,6 +17,9 @@ struct ids {
 	size_t len, room;	/* room: a power of two, or 0 */
 };
 
+/* Before there are any: where an id has its place is this process's own, so that no client knows ids that collide. */
+void ids_seed(void);
+
 /* 0; IDS_TAKEN: that id is in flight; IDS_NOMEM. Nothing changes on failure. */
 enum { IDS_TAKEN = -1, IDS_NOMEM = -2 };
 int ids_add(struct ids *s, struct request *r);
