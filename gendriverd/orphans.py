@@ -22,6 +22,7 @@ from gendriverd.log import Log
 
 PR_SET_CHILD_SUBREAPER = 36
 PAUSE, AGAIN = 0.05, 1.0  # seconds
+ENVIRON_MAX = 8 << 20  # bytes: the kernel starts no program with more, but a process may say that its own is larger
 GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -81,7 +82,7 @@ def _whose(pid: int) -> str | None:
     into as its host, but still of its session.
     """
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        environment = _environment(pid)
     except (PermissionError, *GONE):
         with contextlib.suppress(OSError):
             return living.get(os.getsid(pid))
@@ -91,6 +92,11 @@ def _whose(pid: int) -> str | None:
         if key == NUMBER.encode():
             return value.decode("ascii", "replace")
     return None
+
+
+def _environment(pid: int) -> bytes:
+    with Path(f"/proc/{pid}/environ").open("rb") as file:
+        return file.read(ENVIRON_MAX)
 
 
 def _program(pid: int) -> str:

@@ -16,7 +16,6 @@ import re
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from gendriverd.launch import Exit, Host
 from gendriverd.recorder import Death, Record, Request, State
 from gendriverd.statistics import Command, Statistics, Timing
 
-MAPS_MAX = 4096  # lines that are read
+MAPS_MAX = 4096  # lines that are read,
+MAPS_BYTES = 1 << 20  # of so many bytes: a driver may give its files long names
 MODULES_MAX = 256
 LINES_MAX = 50  # of the host's last words
 HASHED_MAX = 256 << 20  # bytes of a driver: a larger one is not hashed
@@ -37,9 +37,10 @@ Report = dict[str, Any]
 
 def modules(maps: int) -> list[tuple[int, int, int, str]]:
     """The code a process has mapped now, of its /proc/PID/maps: begin, end, offset in the file, file."""
-    with contextlib.suppress(OSError), open(maps, encoding="utf-8", errors="replace", closefd=False) as lines:
-        found = [match for line in islice(lines, MAPS_MAX) if (match := _MAP.match(line))]
-        return [(int(m[1], 16), int(m[2], 16), int(m[3], 16), m[4].rstrip("\n")) for m in found[:MODULES_MAX]]
+    with contextlib.suppress(OSError), open(maps, "rb", closefd=False) as file:
+        lines = file.read(MAPS_BYTES).decode("utf-8", "replace").split("\n")[:-1]  # the last is empty, or cut
+        found = [match for line in lines[:MAPS_MAX] if (match := _MAP.match(line))]
+        return [(int(m[1], 16), int(m[2], 16), int(m[3], 16), m[4]) for m in found[:MODULES_MAX]]
     return []
 
 

@@ -114,7 +114,7 @@ def test_what_cannot_be_looked_at_is_not_killed(monkeypatch: pytest.MonkeyPatch)
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as helper:
         try:
             monkeypatch.setattr(orphans, "_children", lambda: [helper.pid])
-            monkeypatch.setattr(Path, "read_bytes", no_descriptor)
+            monkeypatch.setattr(orphans, "_environment", no_descriptor)
             with pytest.raises(OSError, match="Too many"):
                 orphans.sweep(get_log())
             assert helper.poll() is None
@@ -122,5 +122,5 @@ def test_what_cannot_be_looked_at_is_not_killed(monkeypatch: pytest.MonkeyPatch)
             helper.kill()
 
 
-def no_descriptor(_: Path) -> bytes:
+def no_descriptor(_: int) -> bytes:
     raise OSError(errno.EMFILE, "Too many open files")
