@@ -19,7 +19,6 @@ conns_init(const struct start *start, const struct driver *driver, struct pool *
 {
 	size_t n = start->limits.connections;
 
-	ids_seed();
 	conns.start = start;	/* one by one: a thread of the driver may already look how many are in use */
 	conns.driver = driver;
 	conns.pool = pool;

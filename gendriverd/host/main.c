@@ -19,6 +19,7 @@
 #include "control.h"
 #include "crash.h"
 #include "driver.h"
+#include "ids.h"
 #include "lengths.h"
 #include "log.h"
 #include "loop.h"
@@ -61,6 +62,7 @@ main(int argc, char **argv)
 	if (recorder_open(start.recorder, recorder_slots(start.limits.queue, start.threads,
 	    start.limits.connections), start.limits.connections, start.threads) != 0)
 		return control_refuse("the recorder is not of the size that the limits ask for");
+	ids_seed();
 	if (sandbox_enter(&start.sandbox, start.driver, start.cores != 0, why, sizeof(why)) != 0)
 		return control_refuse(why);
 	if (crash_stack_new() != 0 || crash_watch() != 0)
