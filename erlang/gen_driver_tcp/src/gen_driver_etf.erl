@@ -14,12 +14,13 @@
 %% @doc Whether the term at `At' can be given to `binary_to_term'; false, too, for some that it refuses anyway.
 -spec is_safe(binary(), non_neg_integer()) -> boolean().
 is_safe(Frame, At) ->
-    <<_:At/binary, Term/binary>> = Frame,
-    case Term of
-        <<109, Size:32, _:Size/binary>> -> true;        % the bytes of a binary are anything
-        <<104, 2, 119, 2, "ok", 109, Size:32, _:Size/binary>> -> true;
-        _ -> not has_tag(Term) orelse walk(Term, 1)
-    end.
+    Term = binary:part(Frame, At, byte_size(Frame) - At),
+    is_bytes(Term) orelse not has_tag(Term) orelse walk(Term, 1).
+
+%% The bytes of a binary are anything.
+is_bytes(<<109, Size:32, _:Size/binary>>) -> true;
+is_bytes(<<104, 2, 119, 2, "ok", 109, Size:32, _:Size/binary>>) -> true;
+is_bytes(<<_/binary>>) -> false.
 
 %% Only a term that has such a byte anywhere is walked. To prepare a search costs more than to look through few bytes
 %% by hand.
@@ -31,11 +32,13 @@ is_there(<<Tag, _/binary>>) when Tag =:= 77; Tag =:= 112; Tag =:= 113 -> true;
 is_there(<<_, Rest/binary>>) -> is_there(Rest);
 is_there(<<>>) -> false.
 
-%% Over the terms that are still to come: in one go and without a stack, however deep they are. Each clause begins with
-%% the bytes, else they would be wrapped anew for each term.
+%% Over the terms that are still to come: in one go and without a stack, however deep they are. That the first clause
+%% does not begin with the bytes is on purpose: what is left is then wrapped anew for each term. Where the compiler
+%% passes one match context on instead, a node of OTP 25 (25.2.3) may end in its garbage collector.
 -spec walk(binary(), non_neg_integer()) -> boolean().
-walk(<<Tag, Rest/binary>>, N) when N > 0 -> over(Rest, Tag, N - 1);
-walk(<<_/binary>>, N) -> N =:= 0.
+walk(_, 0) -> true;
+walk(<<Tag, Rest/binary>>, N) -> over(Rest, Tag, N - 1);
+walk(_, _) -> false.
 
 %% What stands behind a tag, and then so many terms more. Funs (112, 113, 117) are none of these.
 over(<<_, Rest/binary>>, 97, N) -> walk(Rest, N);
