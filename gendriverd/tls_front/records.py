@@ -24,11 +24,14 @@ class Records:
 
     def cut(self, said: memoryview) -> tuple[int, int]:
         """Of what comes next: how many bytes to take at once, and how many records end in these."""
+        size = len(said)
+        if size > HEADER and not (self._left or self._header) and size == HEADER + int.from_bytes(said[3:5], "big"):
+            return size, 1  # as most are
         place = ended = 0
-        while place < len(said) and ended < AT_ONCE:
+        while place < size and ended < AT_ONCE:
             if not self._left:
                 place += self._begin(said[place : place + HEADER - len(self._header)])
-            step = min(self._left, len(said) - place)
+            step = min(self._left, size - place)
             self._left -= step
             place += step
             ended += not (self._left or self._header)
