@@ -278,14 +278,21 @@ def _about_tls(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("tls", "client_ca"), f"[tls] {problem}"
 
 
+def _is_of_a_name(error: ErrorDetails) -> bool:
+    """Of a key's or an instance's: pydantic puts "[key]" behind it, which may be a setting, too."""
+    table, *rest = error["loc"]
+    return table in {"keys", "instances"} and rest[1:] == ["[key]"] and error["type"] != "extra_forbidden"
+
+
 def _key_path(error: ErrorDetails) -> KeyPath:
-    return tuple(str(part) for part in error["loc"] if part != "[key]")
+    loc = error["loc"][:-1] if _is_of_a_name(error) else error["loc"]
+    return tuple(map(str, loc))
 
 
 def _sentence(error: ErrorDetails) -> str:
     """One problem in the words of the configuration file."""
     path = _key_path(error)
-    if error["loc"][-1] == "[key]":
+    if _is_of_a_name(error):
         whose = "a key's" if path[0] == "keys" else "an instance's"
         return f"{whose} name is 1 to 64 of a-z, 0-9, _ and -, which {path[-1]!r} is not"
     depth = len(path) - 1

@@ -43,6 +43,15 @@ def test_what_a_driver_may_change_decides_nothing_by_another_name_either(tmp_pat
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ('"[key]" = 1\n' + ONE, "c.toml:1: the configuration has no setting '[key]'"),
+        (
+            ONE + "[instances.sum.max_run_of]\n'[key]' = 'x'\n",
+            "c.toml:4: [instances.sum.max_run_of] [key] must be a duration",
+        ),
+        (
+            "[instances.'[key]']\ndriver = 'x'\n",
+            "an instance's name is 1 to 64 of a-z, 0-9, _ and -, which '[key]' is not",
+        ),
         ("[daemon]\nlistne = []\n" + ONE, "c.toml:2: [daemon] has no setting 'listne'; did you mean 'listen'?"),
         (
             ONE + "[instances.sum.sandbox]\nwrite = ['/a/b']\nread = ['/a/b/c']\n",
