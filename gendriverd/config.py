@@ -298,7 +298,7 @@ def _sentence(error: ErrorDetails) -> str:
     depth = len(path) - 1
     while depth > 0 and path[depth].isdecimal() and error["type"] != "extra_forbidden":
         depth -= 1  # an element of an array: the key is what holds it
-    table, key = ".".join(path[:depth]), path[depth]
+    table, key = _shown(path[:depth]), path[depth]
     section = f"[{table}]" if table else "the configuration"
     if error["type"] == "extra_forbidden":
         return f"{section} has no setting {key!r}{_did_you_mean(path)}"
@@ -306,12 +306,16 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{section} needs a setting {key!r}"
     if error["type"] in {"model_type", "dict_type"}:
         shown = "" if path[0] == "keys" else f", not {error['input']!r}"  # it may be the secret itself
-        return f"[{'.'.join(path)}] must be a table{shown}"
+        return f"[{_shown(path)}] must be a table{shown}"
     text = error["msg"].removeprefix("Value error, ")
     if error["type"] != "value_error":
         text = f"{text.replace('Input should be', 'must be')}, not {error['input']!r}"
         text = text.replace("a valid integer", "a whole number").replace("a valid boolean", "true or false")
-    return f"{section} {key} {text}"
+    return f"{section} {_shown((key,))} {text}"
+
+
+def _shown(path: KeyPath) -> str:
+    return ".".join(part if part.isprintable() else repr(part) for part in path)
 
 
 def _did_you_mean(path: KeyPath) -> str:

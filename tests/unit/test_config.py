@@ -43,6 +43,7 @@ def test_what_a_driver_may_change_decides_nothing_by_another_name_either(tmp_pat
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
+        ('[keys]\n"a\\tb" = 1\n' + ONE, "[keys.'a\\tb'] must be a table"),
         ('"[key]" = 1\n' + ONE, "c.toml:1: the configuration has no setting '[key]'"),
         (
             ONE + "[instances.sum.max_run_of]\n'[key]' = 'x'\n",
