@@ -20,9 +20,8 @@ from gendriverd.errors import ConfigError, LaunchError
 from gendriverd.users import user_name, user_number
 
 LINKS_MAX = 40  # as the kernel's
-ACCESS_LIST = (
-    "system.posix_acl_access"  # where there is one, the group's bits are what all whom it names may do at most
-)
+# Where there is one, the group's bits are what all whom it names may do at most.
+ACCESS_LIST = "system.posix_acl_access"
 
 
 def check_written_by(driver: str, trusted: Iterable[str]) -> None:

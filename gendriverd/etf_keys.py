@@ -11,9 +11,8 @@ from typing import Any, Final
 from gendriverd.etf_quick import Atom
 
 SAME_HASH: Final = 256  # keys of one hash
-BITS: Final = (
-    14  # of a table, from which on ways are looked at: it takes 10,922 keys, and a fraction of a second at worst
-)
+# Of a table, from which on ways are looked at: it takes 10,922 keys, and a fraction of a second at worst.
+BITS: Final = 14
 WAY: Final = 32  # steps to a free place, on average; k << 40 takes seven
 _SECRET: Final = {bytes, str, Atom}  # their hashes are another in each process
 _SHIFT, _HASH = 5, (1 << 64) - 1  # CPython's, Objects/dictobject.c
